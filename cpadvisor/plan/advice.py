@@ -1,0 +1,109 @@
+"""What the advisor answers: ranked plans, rejections with their mend, the trace, the card's own answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cpadvisor.plan.layout import Layout
+
+CP_METHODS = ("none", "ring", "allgather", "ulysses", "usp")
+RECOMPUTE_POLICIES = ("none", "attention_saved", "full", "full_offload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes on the fullest GPU. The peak is the largest sum over the instants of a step, never a sum of everything."""
+
+    peak_bytes: int
+    low_bytes: int
+    high_bytes: int
+    """The band in which the peak is expected; `high_bytes` decides whether a plan fits."""
+    limit_bytes: int
+    """What the GPU has, less what others hold and the headroom."""
+    instant: str
+    """The instant of the peak: `loss`, `backward`, `tail` or `optimizer`."""
+    terms_bytes: Mapping[str, int]
+    """The terms that are alive at that instant; they add up to the peak."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether even the upper end of the band stays within the limit."""
+        return self.high_bytes <= self.limit_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEstimate:
+    """Seconds of one optimizer step. The terms are exposed time and add up to the total."""
+
+    total_s: float
+    low_s: float
+    high_s: float
+    terms_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One layout that starts and fits, with what it is expected to cost."""
+
+    layout: Layout
+    order: tuple[int, ...]
+    """GPU index of each local rank of a node."""
+    cp_method: str
+    recompute: Mapping[str, int]
+    """Policy to number of layers."""
+    micro_batch: int
+    accumulation: int
+    memory: MemoryEstimate
+    step: StepEstimate
+    tokens_per_s_per_gpu: float
+    mfu: float
+    groups: Mapping[str, tuple[tuple[int, ...], ...]]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """One layout that does not start or fit, with the nearest single change that mends it."""
+
+    layout: Layout
+    rule: str
+    value: float | None
+    limit: float | None
+    why: str
+    fix: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStep:
+    """One question of the decision tree and the numbers that answered it."""
+
+    rule: str
+    question: str
+    answer: str
+    value: float | None
+    limit: float | None
+    source: str
+    """`card`, `formula` or `measured`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardAnswer:
+    """What the reference card says for this length and number of GPUs, and whether ours is the same."""
+
+    layout: Layout | None
+    agrees: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """The whole answer. `plans` is ranked, best first; empty where nothing fits."""
+
+    node: str
+    model: str
+    sequence_len: int
+    gpus: int
+    engine: str
+    plans: tuple[Plan, ...]
+    rejected: tuple[Rejection, ...]
+    trace: tuple[TraceStep, ...]
+    card: CardAnswer
