@@ -27,7 +27,7 @@ lint: $(TEST_READY)
 	$(PY) -m ruff format --check .
 
 types: $(TEST_READY)
-	$(PY) -m pyright
+	$(PY) -m pyright --pythonpath $(PY)
 
 contracts: $(TEST_READY)
 	$(PY) -c "import sys; from importlinter.cli import lint_imports_command; sys.argv = ['lint-imports']; lint_imports_command()"
