@@ -1,0 +1,148 @@
+"""The command line: arguments to one stage, headless, or the app. A stage is imported only when it is called.
+
+Data goes to stdout, prose to stderr. Exit status: 0 done, 1 infeasible, failed
+or a finding of severity error, 2 usage, 3 environment, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cpadvisor import __version__
+from cpadvisor.errors import EXIT_INTERRUPTED, EXIT_USAGE, CpadvisorError
+
+EPILOG = """\
+cpadvisor alone opens the app; where stdout is no terminal it prints the same facts, and without a GPU it
+trains the tiny model on two CPU processes, from the machine to a trained model.
+Exit status: 0 done, 1 infeasible or failed, 2 usage, 3 environment, 130 interrupted."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit status."""
+    try:
+        args = _parser().parse_args(argv)
+        return _dispatch(args)
+    except CpadvisorError as error:
+        print(f"cpadvisor: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cpadvisor: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    command = args.command
+    if command is None:
+        from cpadvisor.commands import front
+
+        return front.run(args)
+    if command == "inspect":
+        from cpadvisor.commands import machine
+
+        return machine.inspect(args)
+    if command in ("plan", "write", "check"):
+        from cpadvisor.commands import planning
+
+        return getattr(planning, command)(args)
+    from cpadvisor.commands import running
+
+    return getattr(running, command)(args)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line for an error in place of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"cpadvisor: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="cpadvisor",
+        description="How to split a long-context training over the GPUs of this node, and proof by running it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cpadvisor {__version__}")
+    parser.add_argument("--node", metavar="N", help="a shipped machine or a JSON file of `inspect --json`")
+    parser.add_argument("--lang", choices=("en", "zh"), default="en", help="language of the app")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_inspect(commands)
+    _add_planning(commands)
+    _add_running(commands)
+    return parser
+
+
+def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, help_text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    return parser
+
+
+def _add_node_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--node", metavar="N", default=argparse.SUPPRESS, help="a shipped machine or a JSON file")
+    parser.add_argument("--topo", metavar="FILE", help="the text of `nvidia-smi topo -m`, - for stdin")
+    parser.add_argument("--gpu", metavar="NAME", help="the GPU product of a pasted topology, such as h100-80g")
+
+
+def _add_inspect(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _command(commands, "inspect", "the GPUs of a machine, their links, islands and best ring")
+    _add_node_flags(parser)
+
+
+def _add_job_flags(parser: argparse.ArgumentParser) -> None:
+    _add_node_flags(parser)
+    parser.add_argument("--model", metavar="M", help="a catalogue name, a folder or a config.json")
+    parser.add_argument("--seq", metavar="N", help="tokens of one sequence, such as 128k")
+    parser.add_argument("--engine", default="cpadvisor", metavar="E", help="cpadvisor, axolotl-0.21 or axolotl-0.20")
+    parser.add_argument("--method", default="full", metavar="M", help="full (fine-tuning of every parameter)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="K", help="machines of this kind")
+    parser.add_argument("--nic", metavar="RATE", help="network rate of one GPU between nodes, such as 400g")
+    parser.add_argument("--gpus", metavar="G", help="how many GPUs, or which: 8 or 0,1,4,5")
+    parser.add_argument("--global-batch", type=int, metavar="B", help="sequences of one optimizer step")
+    parser.add_argument("--objective", default="tokens_per_s", metavar="O", help="tokens_per_s or memory")
+    parser.add_argument("--lock", metavar="SIZES", help="fix sizes, such as tp=1,cp=2")
+    parser.add_argument("--headroom", metavar="SIZE", help="memory of each GPU to keep free, such as 5g")
+
+
+def _add_planning(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    plan = _command(commands, "plan", "ranked layouts for a model and a length, with reasons")
+    _add_job_flags(plan)
+    plan.add_argument("--why", metavar="SIZES", help="explain one layout, such as tp=2,cp=4")
+    plan.add_argument("--top", type=int, default=5, metavar="K", help="how many plans to show")
+    write = _command(commands, "write", "the config of the first plan, with the diff; keeps FILE.bak")
+    _add_job_flags(write)
+    write.add_argument("-o", "--output", required=True, metavar="FILE", help="where to write, - for stdout")
+    write.add_argument("--data", metavar="FILE", help="a text or JSONL file to train on")
+    write.add_argument("--steps", type=int, metavar="S", help="optimizer steps")
+    write.add_argument("--launcher", choices=("torchrun", "slurm"), default="torchrun", help="slurm: the job script")
+    check = _command(commands, "check", "what would not start or is known to be wrong in a config")
+    check.add_argument("file", metavar="FILE")
+    check.add_argument("--gpus", type=int, metavar="N", help="GPUs that the file is meant for")
+    check.add_argument("--engine", metavar="E", help="the trainer; left out, read off the file")
+    check.add_argument("--strict", action="store_true", help="warnings count as errors")
+
+
+def _add_running(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    launch = _command(commands, "launch", "check a config, train it and wait for the end")
+    launch.add_argument("file", metavar="FILE")
+    launch.add_argument("--detach", action="store_true", help="return once it is started")
+    launch.add_argument("--python", metavar="PATH", help="the interpreter that has torch")
+    launch.add_argument("--force", action="store_true", help="also on GPUs that others hold")
+    stop = _command(commands, "stop", "end a run and see that nothing of it is left")
+    runs = _command(commands, "runs", "all runs, newest last")
+    logs = _command(commands, "logs", "what a rank printed")
+    watch = _command(commands, "watch", "follow a run")
+    for parser in (stop, logs, watch):
+        parser.add_argument("run", metavar="RUN", help="the name of a run, or enough of its beginning")
+    logs.add_argument("--rank", type=int, default=0, metavar="R")
+    logs.add_argument("--lines", type=int, default=100, metavar="N")
+    watch.add_argument("--once", action="store_true", help="show where it stands and return")
+    for parser in (launch, stop, runs, logs, watch):
+        parser.add_argument("--runs", metavar="DIR", dest="runs_dir", help="the folder that holds the runs")

@@ -1,0 +1,66 @@
+"""A run as text: where it stands, each figure beside its prediction."""
+
+from cpadvisor.report.table import table
+from cpadvisor.units import DASH, format_bytes, format_count, format_seconds, format_tokens
+from cpadvisor.watch.view import RunView
+
+
+def step_text(view: RunView) -> str:
+    """The newest step in one line: `step 12/50  loss 3.214  1,930 tok/s/GPU  2.1 s`."""
+    return (
+        f"step {view.step}/{view.steps or DASH}  loss {loss_label(view)}  "
+        f"{format_count(last(view.tokens_per_s_per_gpu))} tok/s/GPU  {format_seconds(last(view.step_s))}"
+    )
+
+
+def last(series: tuple[tuple[int, float], ...]) -> float | None:
+    """The newest value of a series."""
+    return series[-1][1] if series else None
+
+
+def loss_label(view: RunView) -> str:
+    """The newest loss with four digits after the point."""
+    value = last(view.loss)
+    return DASH if value is None else f"{value:.4f}"
+
+
+def median_tail(series: tuple[tuple[int, float], ...], *, skip: int = 2) -> float | None:
+    """The median without the first `skip` steps, which warm up; of all where there are no more."""
+    values = sorted(value for _, value in (series[skip:] or series))
+    return values[len(values) // 2] if values else None
+
+
+def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
+    """Measured beside predicted: memory, seconds a step, tokens/s/GPU."""
+    expected = view.prediction or {}
+    return [
+        ("peak memory", format_bytes(view.peak_bytes), format_bytes(expected.get("peak_bytes"))),
+        ("step", format_seconds(median_tail(view.step_s)), format_seconds(expected.get("step_s"))),
+        (
+            "tok/s/GPU",
+            format_count(median_tail(view.tokens_per_s_per_gpu)),
+            format_count(expected.get("tokens_per_s_per_gpu")),
+        ),
+    ]
+
+
+def view_text(view: RunView) -> str:
+    """A run's whole state for people."""
+    reason = f": {view.reason}" if view.reason else ""
+    lines = [
+        f"{view.run}  {view.state}{reason}",
+        f"{view.model}, {format_tokens(view.sequence_len)} tokens, {view.layout_label}, {view.world} ranks",
+        step_text(view),
+        table(("", "measured", "predicted"), comparison_rows(view), right=frozenset({1, 2})),
+    ]
+    lines += [f"warning: {warning}" for warning in view.warnings]
+    return "\n".join(lines)
+
+
+def runs_table(views: list[RunView]) -> str:
+    """One line a run."""
+    rows = [
+        (view.run, view.state, f"{view.step}/{view.steps or DASH}", loss_label(view), format_bytes(view.peak_bytes))
+        for view in views
+    ]
+    return table(("run", "state", "step", "loss", "peak"), rows, right=frozenset({2, 3, 4}))
