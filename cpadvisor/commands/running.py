@@ -6,11 +6,12 @@ from pathlib import Path
 from cpadvisor import launch as launching
 from cpadvisor import rundir
 from cpadvisor.commands.output import print_json, say
-from cpadvisor.errors import EXIT_DONE, EXIT_FAILED, UsageError
+from cpadvisor.errors import EXIT_DONE, UsageError
 from cpadvisor.report.run import runs_table, step_text, view_text
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.monitor import Monitor
-from cpadvisor.watch.view import RunView, run_json, runs_json
+from cpadvisor.watch.report import exit_status, run_json, runs_json, watch_json
+from cpadvisor.watch.view import RunView
 
 
 class StepPrinter:
@@ -83,7 +84,7 @@ def watch(args: argparse.Namespace) -> int:
     follow = not args.once
     view = launching.wait(directory, StepPrinter(), stop_on_interrupt=False) if follow else Monitor(directory).poll()
     if args.json:
-        print_json(run_json(view))
+        print_json(watch_json(view))
     else:
         print(view_text(view))
     return EXIT_DONE
@@ -103,4 +104,4 @@ def _finish(view: RunView, as_json: bool, *, stopped_is_fine: bool = False) -> i
         print_json(run_json(view))
     else:
         print(view_text(view))
-    return EXIT_FAILED if view.state in ("failed", "lost") or (view.state == "stopped" and not stopped_is_fine) else 0
+    return EXIT_DONE if stopped_is_fine and view.state == "stopped" else exit_status(view)

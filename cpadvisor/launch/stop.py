@@ -1,0 +1,141 @@
+"""Stopping a run so that nothing of it is left: torchrun is asked, its ranks are ended, then both are looked for.
+
+torchrun ends its ranks on SIGTERM and gives them 30 s. Killed with SIGKILL it
+cannot, and each rank has a session of its own, so the ranks are found by their
+`start` events, by their parents, and by the mark that every process of a run
+inherits in its environment. Each is signalled only while its start time says
+that it is still the same process.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from cpadvisor.errors import LaunchError, MissingError, WriteError
+from cpadvisor.launch.environment import RUN_VARIABLE
+from cpadvisor.processes import ProcessId, carrying, descendants, is_alive, send
+from cpadvisor.rundir import STOP_FILE, boot_id, write_atomically
+from cpadvisor.runrecord import RunRecord, read_record
+from cpadvisor.units import format_bytes
+from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.ranks import RankEvents
+from cpadvisor.watch.view import RunView
+
+GRACE_S = 35.0
+"""Above the 30 s that torchrun gives its ranks."""
+_ORPHAN_GRACE_S = 5.0
+"""For ranks whose torchrun is gone: the trainer stops at once on SIGTERM."""
+_KILL_S = 10.0
+_GPU_S = 15.0
+_LOOK_S = 0.1
+
+
+def stop(run_dir: Path, *, grace_s: float = GRACE_S) -> RunView:
+    """End a run and give its last view. Idempotent; works when torchrun is gone already.
+
+    SIGTERM to torchrun, up to `grace_s` for all processes to end, SIGKILL to those that remain. Raises LaunchError
+    naming processes that outlive SIGKILL, memory that a GPU still shows for them, or another host's run.
+    """
+    run_dir = run_dir.absolute()
+    record = read_record(run_dir)
+    _refuse_other_host(record)
+    found = run_processes(run_dir, record)
+    if found:
+        _ask(run_dir)
+        _end(run_dir, record, found, grace_s=grace_s)
+        if record.gpus:
+            _check_gpus(frozenset(process.pid for process in found))
+    return Monitor(run_dir).poll()
+
+
+def run_processes(run_dir: Path, record: RunRecord) -> set[ProcessId]:
+    """Every living process of a run: torchrun, its ranks, and what they started."""
+    known: set[ProcessId] = set()
+    if record.boot_id == boot_id():
+        known = {process for process in (record.agent, *_ranks(run_dir, record.world)) if process is not None}
+    living = {process for process in known if is_alive(process)}
+    living |= carrying(RUN_VARIABLE, str(run_dir))
+    return {process for process in living | descendants(living) if process.pid != os.getpid()}
+
+
+def _ranks(run_dir: Path, world: int) -> Iterable[ProcessId | None]:
+    for rank in range(world):
+        events = RankEvents(run_dir, rank)
+        events.poll()
+        yield events.process
+
+
+def _refuse_other_host(record: RunRecord) -> None:
+    host = socket.gethostname()
+    if record.host is not None and record.host != host:
+        raise LaunchError(f"{record.run} runs on host {record.host}, and this is {host}; stop it there")
+
+
+def _ask(run_dir: Path) -> None:
+    """Leave word that the run was stopped on purpose. The first word counts; a full disk must not keep it running."""
+    path = run_dir / STOP_FILE
+    if not path.exists():
+        try:
+            write_atomically(path, json.dumps({"t": time.time(), "by": os.getpid()}) + "\n")
+        except WriteError:
+            return
+
+
+def _end(run_dir: Path, record: RunRecord, found: set[ProcessId], *, grace_s: float) -> None:
+    """SIGTERM, wait, SIGKILL, wait. `found` grows by what turns up on the way."""
+
+    def living() -> set[ProcessId]:
+        known = {process for process in found if is_alive(process)}
+        found.update(
+            known or run_processes(run_dir, record)
+        )  # to look at every process takes long; do it when it counts
+        return {process for process in found if is_alive(process)}
+
+    agent_lives = record.agent in found
+    for process in {record.agent} if agent_lives and record.agent is not None else set(found):
+        send(process, signal.SIGTERM)
+    for process in set(found):
+        send(process, signal.SIGCONT)  # one that was halted could not obey
+    _wait_until_none(living, grace_s if agent_lives else min(grace_s, _ORPHAN_GRACE_S))
+    deadline = time.monotonic() + _KILL_S
+    while remaining := living():
+        if time.monotonic() > deadline:
+            pids = ", ".join(str(process.pid) for process in sorted(remaining))
+            raise LaunchError(
+                f"processes {pids} of {record.run} outlive SIGKILL: they wait inside the kernel, for a disk or a "
+                "driver; look at `dmesg`, and run the same command again when that is mended"
+            )
+        for process in remaining:
+            send(process, signal.SIGKILL)
+        time.sleep(_LOOK_S)
+
+
+def _wait_until_none(living: Callable[[], set[ProcessId]], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and living():
+        time.sleep(_LOOK_S)
+
+
+def _check_gpus(pids: frozenset[int]) -> None:
+    """Wait until no GPU shows memory of these ended processes; the driver frees it a moment after they are gone."""
+    from cpadvisor.probe import nvml  # only runs on GPUs get here
+
+    deadline = time.monotonic() + _GPU_S
+    while True:
+        try:
+            held = [holder for holder in nvml.read_node().holders if holder.pid in pids]
+        except MissingError:
+            return
+        if not held:
+            return
+        if time.monotonic() > deadline:
+            rows = "; ".join(f"GPU {holder.gpu}: {format_bytes(holder.used_bytes)}" for holder in held)
+            raise LaunchError(
+                f"all processes have ended and the driver still holds memory for them ({rows}); "
+                "see `nvidia-smi`; a GPU that keeps it needs a reset"
+            )
+        time.sleep(_LOOK_S)

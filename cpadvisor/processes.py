@@ -1,0 +1,154 @@
+"""A process is its number and the tick it started at, so that a number used again is never taken for it.
+
+Everything here reads Linux's /proc. A process that has ended but was not yet
+collected by its parent (a zombie) counts as gone.
+"""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_ZOMBIE_STATES = ("Z", "X")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ProcessId:
+    """One process of this boot."""
+
+    pid: int
+    start_ticks: int
+    """Clock ticks from boot to its start: field 22 of /proc/<pid>/stat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStat:
+    """What /proc/<pid>/stat says of a process that exists."""
+
+    process: ProcessId
+    parent: int
+    state: str
+
+
+def parse_stat(text: str) -> ProcessStat | None:
+    """One line of /proc/<pid>/stat; None where it is cut short.
+
+    The command stands in brackets and may hold blanks and brackets itself, so the fields are counted from
+    the last bracket: state is the first behind it, parent the second, start time the twentieth.
+    """
+    before, _, after = text.rpartition(")")
+    fields = after.split()
+    if not before or len(fields) < 20:
+        return None
+    pid = int(before.split(" ", 1)[0])
+    return ProcessStat(process=ProcessId(pid=pid, start_ticks=int(fields[19])), parent=int(fields[1]), state=fields[0])
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """The process that has this number now; None where there is none, or only a zombie."""
+    try:
+        stat = parse_stat((PROC / str(pid) / "stat").read_text(errors="replace"))
+    except OSError:
+        return None
+    return None if stat is None or stat.state in _ZOMBIE_STATES else stat
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The process that has this number now."""
+    stat = read_stat(pid)
+    return None if stat is None else stat.process
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether this very process still runs: same number, same start."""
+    return identify(process.pid) == process
+
+
+def all_stats() -> Iterator[ProcessStat]:
+    """Every process that this user may see."""
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            stat = read_stat(int(entry.name))
+            if stat is not None:
+                yield stat
+
+
+def descendants(roots: Iterable[ProcessId]) -> frozenset[ProcessId]:
+    """Living children of the living roots, their children, and so on; the roots themselves are left out."""
+    stats = tuple(all_stats())
+    found = {root.pid for root in roots if is_alive(root)}
+    below: set[ProcessId] = set()
+    grew = True
+    while grew:
+        grew = False
+        for stat in stats:
+            if stat.parent in found and stat.process.pid not in found:
+                found.add(stat.process.pid)
+                below.add(stat.process)
+                grew = True
+    return frozenset(below)
+
+
+def carrying(variable: str, value: str) -> frozenset[ProcessId]:
+    """Living processes, this one left out, whose environment has `variable=value`.
+
+    The environment is inherited, so this finds processes that left their session and lost their parent.
+    """
+    wanted = f"{variable}={value}".encode()
+    found: set[ProcessId] = set()
+    for stat in all_stats():
+        try:
+            entries = (PROC / str(stat.process.pid) / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in entries and stat.process.pid != os.getpid():
+            found.add(stat.process)
+    return frozenset(found)
+
+
+def send(process: ProcessId, signum: signal.Signals) -> bool:
+    """Signal this very process; False where it is gone. A number that was given to another is never signalled.
+
+    The descriptor pins the process before its start time is compared, which closes the gap between look and kill.
+    """
+    try:
+        pinned = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # kernels before 5.3 and some sandboxes have no pidfd
+        return _send_by_number(process, signum)
+    try:
+        if not is_alive(process):
+            return False
+        signal.pidfd_send_signal(pinned, signum)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pinned)
+    return True
+
+
+def _send_by_number(process: ProcessId, signum: signal.Signals) -> bool:
+    if not is_alive(process):
+        return False
+    try:
+        os.kill(process.pid, signum)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def exit_of_child(pid: int) -> int | None:
+    """The exit status of an ended child of this process, left in place for whoever collects it; None otherwise.
+
+    Negative for a signal, as in `subprocess`: -9 for SIGKILL.
+    """
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status

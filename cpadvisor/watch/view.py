@@ -1,0 +1,71 @@
+"""What is to be seen of a run at one instant, frozen: the command line prints it, the app draws it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Points = tuple[tuple[int, float], ...]
+"""(step, value) in rising steps; a value that was no number is nan."""
+
+LIVE_STATES = ("launching", "initialising", "running", "stopping")
+FINAL_STATES = ("done", "failed", "stopped", "lost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankView:
+    """One process of the training."""
+
+    rank: int
+    pid: int | None = None
+    alive: bool = False
+    gpu: int | None = None
+    allocated_bytes: int | None = None
+    peak_bytes: int | None = None
+    last_event_t: float | None = None
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One run. The state is worked out from processes, events and exit status at the moment of the look."""
+
+    run: str
+    directory: Path
+    state: str
+    """One of LIVE_STATES or FINAL_STATES."""
+    reason: str | None = None
+    """Why it ended as it did; None while it lives and when it is done."""
+    exit: int | None = None
+    """Exit status of the launcher process, negative for a signal; None where nobody saw it."""
+    engine: str | None = None
+    model: str | None = None
+    layout: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    layout_label: str = "1×1×1×1"
+    sequence_len: int | None = None
+    world: int = 1
+    cp_method: str | None = None
+    kernel: str | None = None
+    step: int | None = None
+    """The last finished step, from 1; None before the first."""
+    steps: int | None = None
+    started: float = 0.0
+    """Unix seconds."""
+    elapsed_s: float = 0.0
+    eta_s: float | None = None
+    loss: Points = ()
+    tokens_per_s_per_gpu: Points = ()
+    step_s: Points = ()
+    split_s: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
+    """Parts of the last step."""
+    grad_norm: float | None = None
+    ranks: tuple[RankView, ...] = ()
+    peak_bytes: int | None = None
+    """Largest peak over the ranks."""
+    prediction: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing of this run lives any more."""
+        return self.state in FINAL_STATES
