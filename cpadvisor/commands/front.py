@@ -13,7 +13,7 @@ from pathlib import Path
 from cpadvisor import rundir
 from cpadvisor.commands.output import say
 from cpadvisor.commands.planning import require_plan, unlocked_note
-from cpadvisor.errors import EXIT_DONE, EXIT_FAILED, MissingError
+from cpadvisor.errors import EXIT_DONE, MissingError
 from cpadvisor.job import Job, Request, build_job
 from cpadvisor.plan.search import advise
 
@@ -59,7 +59,7 @@ def _plan_and_write(job: Job) -> Path:
     print(f"== the plan\n{advice_text(advice, top=3)}")
     for note in unlocked_note(job, advice):
         print(note)
-    folder = rundir.state_root() / "configs"
+    folder = rundir.runs_root().parent / "configs"
     target = folder / f"{job.workload.model.name}-{job.workload.sequence_len}.yaml"
     text = config_document(advice, advice.plans[0], job.workload, WriteOptions())
     rundir.replace_with_backup(target, text)
@@ -71,10 +71,11 @@ def _train(config: Path) -> int:
     from cpadvisor import launch
     from cpadvisor.commands.running import StepPrinter, refuse_errors
     from cpadvisor.report.run import view_text
+    from cpadvisor.watch.report import exit_status
 
     refuse_errors(config)
     directory = launch.start(config, runs=None, python=None, force=False)
     print(f"== the run {directory}", flush=True)
     view = launch.wait(directory, StepPrinter())
     print(view_text(view))
-    return EXIT_DONE if view.state == "done" else EXIT_FAILED
+    return exit_status(view)

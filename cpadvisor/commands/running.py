@@ -6,11 +6,11 @@ from pathlib import Path
 from cpadvisor import launch as launching
 from cpadvisor import rundir
 from cpadvisor.commands.output import print_json, say
-from cpadvisor.errors import EXIT_DONE, UsageError
+from cpadvisor.errors import EXIT_DONE, LaunchError, UsageError
 from cpadvisor.report.run import runs_table, step_text, view_text
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.monitor import Monitor
-from cpadvisor.watch.report import exit_status, run_json, runs_json, watch_json
+from cpadvisor.watch.report import exit_status, logs_json, run_json, runs_json, watch_json
 from cpadvisor.watch.view import RunView
 
 
@@ -39,7 +39,7 @@ def launch(args: argparse.Namespace) -> int:
 
 
 def refuse_errors(file: Path) -> None:
-    """Say the findings on a config; raise UsageError where one of them is an error."""
+    """Say the findings on a config; raise LaunchError where one of them is an error."""
     from cpadvisor.check import check_file
 
     findings = check_file(file)
@@ -48,16 +48,18 @@ def refuse_errors(file: Path) -> None:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         fix = f"; {errors[0].fix}" if errors[0].fix else ""
-        raise UsageError(f"{file} would not start: {errors[0].message}{fix}")
+        raise LaunchError(f"{file} would not start: {errors[0].message}{fix}")
 
 
 def stop(args: argparse.Namespace) -> int:
     """End a run and see that no process of it is left."""
-    return _finish(launching.stop(_found(args)), args.json, stopped_is_fine=True)
+    view = launching.stop(_found(args))
+    _show(view, args.json)
+    return EXIT_DONE
 
 
 def runs(args: argparse.Namespace) -> int:
-    """List all runs, oldest first."""
+    """List all runs, newest first."""
     views = [Monitor(directory).poll() for directory in rundir.list_runs(rundir.runs_root(runs_dir(args)))]
     if args.json:
         print_json(runs_json(views))
@@ -70,9 +72,10 @@ def logs(args: argparse.Namespace) -> int:
     """Print the end of what a rank wrote."""
     if args.lines < 1:
         raise UsageError(f"--lines {args.lines} shows nothing; use 1 or more")
-    lines = tail(_found(args), args.rank, args.lines)
+    directory = _found(args)
+    lines = tail(directory, args.rank, args.lines)
     if args.json:
-        print_json({"schema": 1, "rank": args.rank, "lines": list(lines)})
+        print_json(logs_json(Monitor(directory).poll(), rank=args.rank, lines=lines))
     else:
         print("\n".join(lines))
     return EXIT_DONE
@@ -99,9 +102,13 @@ def _found(args: argparse.Namespace) -> Path:
     return rundir.find_run(rundir.runs_root(runs_dir(args)), args.run)
 
 
-def _finish(view: RunView, as_json: bool, *, stopped_is_fine: bool = False) -> int:
+def _finish(view: RunView, as_json: bool) -> int:
+    _show(view, as_json)
+    return exit_status(view)
+
+
+def _show(view: RunView, as_json: bool) -> None:
     if as_json:
         print_json(run_json(view))
     else:
         print(view_text(view))
-    return EXIT_DONE if stopped_is_fine and view.state == "stopped" else exit_status(view)

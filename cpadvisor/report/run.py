@@ -2,29 +2,30 @@
 
 from cpadvisor.report.table import table
 from cpadvisor.units import DASH, format_bytes, format_count, format_seconds, format_tokens
-from cpadvisor.watch.view import RunView
+from cpadvisor.watch.report import last_value
+from cpadvisor.watch.view import Points, RunView
 
 
 def step_text(view: RunView) -> str:
     """The newest step in one line: `step 12/50  loss 3.214  1,930 tok/s/GPU  2.1 s`."""
     return (
-        f"step {view.step}/{view.steps or DASH}  loss {loss_label(view)}  "
-        f"{format_count(last(view.tokens_per_s_per_gpu))} tok/s/GPU  {format_seconds(last(view.step_s))}"
+        f"step {progress_label(view)}  loss {loss_label(view)}  "
+        f"{format_count(last_value(view.tokens_per_s_per_gpu))} tok/s/GPU  {format_seconds(last_value(view.step_s))}"
     )
 
 
-def last(series: tuple[tuple[int, float], ...]) -> float | None:
-    """The newest value of a series."""
-    return series[-1][1] if series else None
+def progress_label(view: RunView) -> str:
+    """`12/50`: the last finished step of all."""
+    return f"{view.step or 0}/{view.steps or DASH}"
 
 
 def loss_label(view: RunView) -> str:
     """The newest loss with four digits after the point."""
-    value = last(view.loss)
+    value = last_value(view.loss)
     return DASH if value is None else f"{value:.4f}"
 
 
-def median_tail(series: tuple[tuple[int, float], ...], *, skip: int = 2) -> float | None:
+def median_tail(series: Points, *, skip: int = 2) -> float | None:
     """The median without the first `skip` steps, which warm up; of all where there are no more."""
     values = sorted(value for _, value in (series[skip:] or series))
     return values[len(values) // 2] if values else None
@@ -60,7 +61,6 @@ def view_text(view: RunView) -> str:
 def runs_table(views: list[RunView]) -> str:
     """One line a run."""
     rows = [
-        (view.run, view.state, f"{view.step}/{view.steps or DASH}", loss_label(view), format_bytes(view.peak_bytes))
-        for view in views
+        (view.run, view.state, progress_label(view), loss_label(view), format_bytes(view.peak_bytes)) for view in views
     ]
     return table(("run", "state", "step", "loss", "peak"), rows, right=frozenset({2, 3, 4}))
