@@ -1,0 +1,152 @@
+"""What differs between the trainers that a plan can be for: legal axes, memory terms, kernels.
+
+One frozen record an engine. `cpadvisor` is the bundled trainer; the two axolotl
+records follow its wheels 0.20.0 and 0.21.0 (transformers 5.17.0 and 5.20.1,
+accelerate 1.15.0, axolotl-ringmaster 0.2.7).
+"""
+
+from dataclasses import dataclass
+
+from cpadvisor.errors import UsageError
+from cpadvisor.model import ModelSpec
+from cpadvisor.plan.layout import Layout, divisors
+
+FA2_FLOPS_PER_S = 330e12
+"""Flash-attention 2 issues Ampere's matrix instructions, so it stays near this on newer products:
+325 to 327 TFLOP/s forward and backward at 16K to 64K on one H200, where the best kernel reaches 620."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One trainer as the planner sees it. Bytes are a parameter's or a logit's."""
+
+    name: str
+    trains_on_cpu: bool
+    tensor_parallel: bool
+    replicas: bool
+    tp_with_cp: bool
+    """Whether tp and cp above 1 start together."""
+    tp_with_replicas: bool
+    tp_with_tied_embeddings: bool
+    pads_sequence: bool
+    """Pads a length that does not split; otherwise zigzag needs 2 x cp equal chunks."""
+    always_fsdp: bool
+    """Wraps even a group of one in FSDP, so that the compute-precision copy is a layer's, not the model's."""
+    ring: bool
+    """Zigzag ring over all of cp; otherwise all-to-all over heads as far as they divide, all-gather over the rest."""
+    recompute_policies: tuple[str, ...]
+    """Fastest first."""
+    reduce_bytes: int
+    """Width of a gradient on the wire of the reduce-scatter."""
+    accumulated_gradient_bytes: int
+    """Width of the unsharded gradients that a rank keeps between micro-batches; 0 where each one is reduced."""
+    bytes_per_logit: int
+    loss_chunk_tokens: int | None
+    """Tokens whose logits exist at a time; None for the whole local sequence."""
+    norm_copies: int
+    """Copies of the hidden state that a layer's two norms and residuals leave for the backward pass."""
+    sequence_parallel: bool
+    """Whether TP also splits norms and residuals along the sequence."""
+    attention_cap_flops_per_s: float | None
+    """Ceiling of the attention kernel that the engine's config asks for; None takes the GPU's best."""
+
+
+CPADVISOR = Engine(
+    name="cpadvisor",
+    trains_on_cpu=True,
+    tensor_parallel=False,
+    replicas=False,
+    tp_with_cp=True,
+    tp_with_replicas=True,
+    tp_with_tied_embeddings=True,
+    pads_sequence=False,
+    always_fsdp=True,
+    ring=True,
+    recompute_policies=("none", "attention_saved", "full"),
+    reduce_bytes=4,
+    accumulated_gradient_bytes=0,
+    bytes_per_logit=14,
+    loss_chunk_tokens=1024,
+    norm_copies=4,
+    sequence_parallel=True,
+    attention_cap_flops_per_s=None,
+)
+
+AXOLOTL_021 = Engine(
+    name="axolotl-0.21",
+    trains_on_cpu=False,
+    tensor_parallel=True,
+    replicas=True,
+    # transformers >= 5.18 sets dp_shard to world // tp itself; with cp or replicas from the environment the mesh
+    # then exceeds the world (transformers 5.20.1 trainer.py:777-790, axolotl loaders/model.py:1268-1280).
+    tp_with_cp=False,
+    tp_with_replicas=False,
+    tp_with_tied_embeddings=False,  # axolotl loaders/utils.py:139-148
+    pads_sequence=True,  # ringmaster/shard.py:34
+    always_fsdp=False,
+    ring=False,
+    recompute_policies=("none", "full"),
+    reduce_bytes=2,  # accelerate FSDP2 with bf16: true sets reduce_dtype to bf16
+    accumulated_gradient_bytes=2,  # accelerate no_sync keeps them whole, in the reduce dtype
+    bytes_per_logit=14,  # bf16 logits 2, float32 copy 4, log-softmax 4, gradient 4
+    loss_chunk_tokens=None,
+    norm_copies=8,  # Hugging Face's RMSNorm works on a float32 copy
+    sequence_parallel=False,
+    attention_cap_flops_per_s=FA2_FLOPS_PER_S,
+)
+
+AXOLOTL_020 = Engine(
+    name="axolotl-0.20",
+    trains_on_cpu=False,
+    tensor_parallel=True,
+    replicas=True,
+    tp_with_cp=True,  # transformers 5.17.0 passes tp_size alone
+    tp_with_replicas=True,
+    tp_with_tied_embeddings=False,
+    pads_sequence=True,
+    always_fsdp=False,
+    ring=False,
+    recompute_policies=("none", "full"),
+    reduce_bytes=2,
+    accumulated_gradient_bytes=2,
+    bytes_per_logit=14,
+    loss_chunk_tokens=None,
+    norm_copies=8,
+    sequence_parallel=False,
+    attention_cap_flops_per_s=FA2_FLOPS_PER_S,
+)
+
+_ENGINES = {engine.name: engine for engine in (CPADVISOR, AXOLOTL_021, AXOLOTL_020)}
+
+SYNC_EACH_BATCH = "accelerator_config: {gradient_accumulation_kwargs: {sync_each_batch: true}}"
+"""The line of an axolotl config that reduces gradients after each micro-batch and so keeps them sharded."""
+
+
+def find_engine(name: str) -> Engine:
+    """The record of an engine by its name. Raises UsageError that lists the names."""
+    if name not in _ENGINES:
+        raise UsageError(f"engine {name!r} is unknown; use one of {', '.join(_ENGINES)}")
+    return _ENGINES[name]
+
+
+def ulysses_degree(engine: Engine, model: ModelSpec, layout: Layout, *, gpus_per_node: int) -> int:
+    """Over how many ranks heads are exchanged: the largest divisor of cp that divides the KV heads of a TP rank.
+
+    It stays within a node, as axolotl-ringmaster's selector has it (strategies/usp.py:29-90): 8 KV heads at cp 16 on
+    nodes of 8 give 8 (with 2 ranks of the rest); 2 KV heads at cp 8 give 2. A ring engine exchanges none: 1.
+    """
+    if engine.ring or layout.cp == 1:
+        return 1
+    kv_heads = max(model.kv_heads // layout.tp, 1)
+    return max(d for d in divisors(layout.cp) if kv_heads % d == 0 and d <= max(gpus_per_node, 1))
+
+
+def cp_method(engine: Engine, layout: Layout, *, ulysses: int) -> str:
+    """How K and V meet the queries: `none`, `ring`, `ulysses`, `usp` or `allgather`."""
+    if layout.cp == 1:
+        return "none"
+    if engine.ring:
+        return "ring"
+    if ulysses == layout.cp:
+        return "ulysses"
+    return "usp" if ulysses > 1 else "allgather"

@@ -1,0 +1,102 @@
+"""The nearest single change that makes a layout fit: one knob, tried in the order of what it costs the user."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from cpadvisor.plan.engines import CPADVISOR, SYNC_EACH_BATCH, find_engine
+from cpadvisor.plan.layout import Layout, divisors
+from cpadvisor.plan.memory import estimate_memory
+from cpadvisor.plan.rules import broken, within_lock
+from cpadvisor.plan.problem import Problem, lightest
+from cpadvisor.plan.workload import ENGINES
+from cpadvisor.units import format_bytes, format_tokens
+
+LONGEST_TOKENS = 1 << 26
+MAX_GPUS = 4096
+
+Knob = Callable[[Problem, Layout], str | None]
+
+
+def nearest_mend(problem: Problem, layout: Layout) -> str | None:
+    """What to change so that this layout, or the one a step from it, fits; None where no single knob is enough."""
+    return next((mend for knob in KNOBS if (mend := knob(problem, layout)) is not None), None)
+
+
+def fits(problem: Problem, layout: Layout, *, sequence_len: int | None = None) -> bool:
+    """Whether the lightest way to run a layout fits, at the workload's or another length."""
+    light = lightest(problem, layout, sequence_len=sequence_len)
+    return estimate_memory(light, limit_bytes=problem.limit_bytes).fits
+
+
+def longest_fit(problem: Problem, layout: Layout) -> int:
+    """The longest sequence that fits a layout, in whole units of 512 x cp tokens; 0 where the states alone do not fit."""
+    unit = 512 * layout.cp
+    low, high = 0, max(LONGEST_TOKENS // unit, 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(problem, layout, sequence_len=middle * unit):
+            low = middle
+        else:
+            high = middle - 1
+    return low * unit
+
+
+def reduce_each_batch(problem: Problem, layout: Layout) -> str | None:
+    """Keep gradients sharded between micro-batches, where the engine leaves them whole by default."""
+    light = lightest(problem, layout)
+    if light.accumulation == 1 or not problem.engine.accumulated_gradient_bytes:
+        return None
+    synced = replace(light, engine=replace(problem.engine, accumulated_gradient_bytes=0))
+    return f"add {SYNC_EACH_BATCH}" if estimate_memory(synced, limit_bytes=problem.limit_bytes).fits else None
+
+
+def more_cp(problem: Problem, layout: Layout) -> str | None:
+    """Move ranks from data to context: same GPUs, fewer tokens each."""
+    for factor in divisors(layout.dp_shard)[1:]:
+        wider = replace(layout, cp=layout.cp * factor, dp_shard=layout.dp_shard // factor)
+        if within_lock(problem, wider) and broken(problem, wider) is None and fits(problem, wider):
+            return f"raise cp to {wider.cp} ({wider.words})"
+    return None
+
+
+def fewer_tokens(problem: Problem, layout: Layout) -> str | None:
+    """The longest sequence that fits, where it is at least a quarter of what is asked."""
+    longest = longest_fit(problem, layout)
+    return (
+        f"shorten the sequence to {format_tokens(longest)} tokens"
+        if longest * 4 >= problem.workload.sequence_len
+        else None
+    )
+
+
+def another_engine(problem: Problem, layout: Layout) -> str | None:
+    """An engine whose memory terms are smaller."""
+    for name in (CPADVISOR.name, *ENGINES):
+        if name == problem.engine.name:
+            continue
+        workload = replace(problem.workload, engine=name)
+        other = replace(problem, workload=workload, engine=find_engine(name))
+        if broken(other, layout) is None and fits(other, layout):
+            return f"use the engine {name}"
+    return None
+
+
+def more_gpus(problem: Problem, layout: Layout) -> str | None:
+    """Twice the nodes, and again, all of them added to dp_shard; a batch is taken to grow with them."""
+    nodes = problem.workload.nodes
+    while (nodes := nodes * 2) * problem.gpus <= MAX_GPUS:
+        workload = replace(problem.workload, nodes=nodes, global_batch=None, lock={})
+        larger = replace(problem, workload=workload)
+        wider = replace(layout, dp_shard=layout.dp_shard * nodes // problem.workload.nodes)
+        if broken(larger, wider) is None and fits(larger, wider):
+            return f"use {wider.world} GPUs ({nodes} such nodes, {wider.words})"
+    return None
+
+
+def more_memory(problem: Problem, layout: Layout) -> str | None:
+    """How much a GPU would have to give."""
+    needed = estimate_memory(lightest(problem, layout), limit_bytes=problem.limit_bytes).high_bytes
+    return f"use GPUs that have {format_bytes(needed)} to give"
+
+
+KNOBS: tuple[Knob, ...] = (reduce_each_batch, more_cp, fewer_tokens, another_engine, more_gpus, more_memory)
