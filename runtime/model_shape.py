@@ -1,0 +1,140 @@
+"""The shape of a decoder, read from a config.json in Hugging Face's form.
+
+llama, mistral, qwen2 and qwen3; what another value of a key would change in the
+computation is refused by name, never ignored.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import ConfigError
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Llama3Scaling:
+    """Slower rotary frequencies for long contexts, as Llama 3.1 was trained with."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_positions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """One dense decoder."""
+
+    family: str
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    tied_embeddings: bool
+    qkv_bias: bool
+    qk_norm: bool
+    rope_theta: float
+    rope_scaling: Llama3Scaling | None
+    rms_norm_eps: float
+    initializer_range: float
+
+
+def load(folder: Path, *, sequence_len: int) -> ModelShape:
+    """The shape in `folder`/config.json. Raises ConfigError with every reason why this trainer cannot run it."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
+    if not isinstance(config, dict):
+        raise ConfigError(str(path), ["is not a JSON object"])
+    problems = _refusals(config, sequence_len)
+    if problems:
+        raise ConfigError(str(path), problems)
+    heads = config["num_attention_heads"]
+    return ModelShape(
+        family=config["model_type"],
+        hidden_size=config["hidden_size"],
+        intermediate_size=config["intermediate_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        vocab_size=config["vocab_size"],
+        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+        qkv_bias=config["model_type"] == "qwen2",
+        qk_norm=config["model_type"] == "qwen3",
+        rope_theta=float(_rope(config).get("rope_theta", config.get("rope_theta", 10000.0))),
+        rope_scaling=_scaling(_rope(config)),
+        rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
+        initializer_range=float(config.get("initializer_range", 0.02)),
+    )
+
+
+def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    # transformers 5 writes rope_parameters, earlier ones rope_scaling beside rope_theta.
+    return config.get("rope_parameters") or config.get("rope_scaling") or {}
+
+
+def _rope_type(rope: Mapping[str, Any]) -> str:
+    return str(rope.get("rope_type", rope.get("type", "default")))
+
+
+def _scaling(rope: Mapping[str, Any]) -> Llama3Scaling | None:
+    if _rope_type(rope) == "default":
+        return None
+    return Llama3Scaling(
+        factor=float(rope["factor"]),
+        low_freq_factor=float(rope["low_freq_factor"]),
+        high_freq_factor=float(rope["high_freq_factor"]),
+        original_max_positions=int(rope["original_max_position_embeddings"]),
+    )
+
+
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+)
+_SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def _refusals(config: Mapping[str, Any], sequence_len: int) -> list[str]:
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        return [f"model_type {family!r} is not one of {', '.join(FAMILIES)}, which this trainer runs"]
+    problems = [
+        f"{key} {config.get(key)!r} is not a whole number from 1 up"
+        for key in _SIZES
+        if type(config.get(key)) is not int or config[key] < 1
+    ]
+    if config.get("hidden_act", "silu") != "silu":
+        problems.append(f"hidden_act {config['hidden_act']!r}: this trainer has silu only")
+    problems += [
+        f"{key} true: this trainer has no such biases"
+        for key in ("attention_bias", "mlp_bias")
+        if config.get(key) and not (key == "attention_bias" and family == "qwen2")
+    ]
+    window = config.get("sliding_window")
+    if window is not None and window < sequence_len and config.get("use_sliding_window", family == "mistral"):
+        problems.append(
+            f"sliding_window {window} is below sequence_len {sequence_len}: this trainer attends to all tokens"
+        )
+    heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(kv_heads, int) and (kv_heads < 1 or heads % kv_heads):
+        problems.append(f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}")
+    rope = _rope(config)
+    if _rope_type(rope) not in ("default", "llama3"):
+        problems.append(f"rope scaling {_rope_type(rope)!r}: this trainer has llama3 only")
+    elif _rope_type(rope) == "llama3":
+        problems += [f"rope scaling llama3 lacks {key}" for key in _SCALING if key not in rope]
+    return problems
