@@ -45,8 +45,9 @@ class RankEvents:
         self.start = event
         self.end = None
         pid, ticks = event.get("pid"), event.get("pid_start")
-        known = isinstance(pid, int) and isinstance(ticks, int)
-        self.process = ProcessId(pid=pid, start_ticks=ticks) if known else None
+        self.process = None
+        if isinstance(pid, int) and isinstance(ticks, int):
+            self.process = ProcessId(pid=pid, start_ticks=ticks)
 
     def on_memory(self, event: dict[str, Any]) -> None:
         """Bytes by the trainer's own allocator."""

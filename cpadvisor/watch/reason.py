@@ -46,6 +46,7 @@ def root_cause(run_dir: Path, *, ends: Iterable[End], failures: tuple[RankFailur
         _killed(failures)
         or _first_end(ends)
         or _first_error_file(run_dir)
+        or _agent_killed(exit, failures)
         or _last_words(run_dir, failures)
         or _agent_words(run_dir)
         or (f"the launcher ended with exit status {exit}" if exit is not None else "no rank and no log says why")
@@ -82,6 +83,12 @@ def _first_error_file(run_dir: Path) -> str | None:
         return None
     _, rank, text = min(found)
     return f"rank {rank}: {text}"
+
+
+def _agent_killed(exit: int | None, failures: tuple[RankFailure, ...]) -> str | None:
+    if exit is None or exit >= 0 or failures:
+        return None
+    return f"torchrun was ended by {signal.Signals(-exit).name} from outside"
 
 
 def _last_words(run_dir: Path, failures: tuple[RankFailure, ...]) -> str | None:

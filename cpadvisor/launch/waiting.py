@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cpadvisor.launch.stop import GRACE_S, stop
+from cpadvisor.launch.stopping import GRACE_S, stop
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 

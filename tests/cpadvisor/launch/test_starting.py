@@ -1,0 +1,224 @@
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cpadvisor import launch, rundir
+from cpadvisor.errors import LaunchError, MissingError, ModelError
+from cpadvisor.launch.environment import RUN_VARIABLE
+from cpadvisor.runrecord import read_record
+from cpadvisor.watch.logs import tail
+from cpadvisor.watch.view import RunView
+
+Until = Callable[..., RunView]
+
+
+def test_a_run_goes_from_its_config_to_done(config: Path, runs: Path, fake_torch: Callable[[str], None]) -> None:
+    fake_torch("train")
+    seen: list[str] = []
+    run_dir = launch.start(config, runs=runs)
+    view = launch.wait(run_dir, lambda view: seen.append(view.state), poll_s=0.02)
+    assert (view.state, view.exit, view.reason) == ("done", 0, None)
+    assert view.step == view.steps == 3
+    assert [step for step, _ in view.loss] == [1, 2, 3]
+    assert view.loss[1][1] == 2.0
+    assert view.peak_bytes == 2001
+    assert view.prediction == {"peak_bytes": 2100, "step_s": 0.2}
+    assert (view.layout_label, view.cp_method, view.kernel, view.world) == ("1×1×1×2", "ring", "cpu", 2)
+    assert seen[-1] == "done" and "running" in seen
+
+
+def test_the_run_directory_is_private_and_holds_all_that_runs(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    run_dir = launch.start(config, runs=runs)
+    launch.wait(run_dir, poll_s=0.02)
+    assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+    copy = (run_dir / "config.yaml").read_text()
+    assert f"output_dir: {config.parent}/out\n" in copy
+    assert "# the smallest one" in copy
+    assert json.loads((run_dir / "model" / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    assert (run_dir / "code" / "runtime" / "telemetry.py").is_file()
+    assert json.loads((run_dir / "exit.json").read_text())["exit"] == 0
+
+
+def test_each_rank_has_one_log_with_both_streams_in_order(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    run_dir = launch.start(config, runs=runs)
+    launch.wait(run_dir, poll_s=0.02)
+    assert tail(run_dir, 1, 10) == ("rank 1 reads config.yaml", "to standard error")
+    assert tail(run_dir, 0, 1) == ("to standard error",)
+
+
+def test_the_agent_leads_its_own_session_without_terminal_and_without_our_descriptors(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], tmp_path: Path
+) -> None:
+    fake_torch("long")
+    secret = (tmp_path / "secret").open("w")
+    os.set_inheritable(secret.fileno(), True)
+    run_dir = launch.start(config, runs=runs)
+    agent = read_record(run_dir).agent
+    assert agent is not None
+    assert os.getsid(agent.pid) == agent.pid
+    links = {Path(entry).readlink() for entry in Path(f"/proc/{agent.pid}/fd").iterdir()}
+    assert Path("/dev/null") in links
+    assert Path(secret.name) not in links
+    secret.close()
+    launch.stop(run_dir)
+
+
+def test_the_record_names_what_ran_and_keeps_passwords_out(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_torch("train")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    run_dir = launch.start(config, runs=runs)
+    record = read_record(run_dir)
+    launch.wait(run_dir, poll_s=0.02)
+    assert record.run == run_dir.name
+    assert record.config == str(config)
+    assert record.interpreter == sys.executable
+    assert record.argv[1:3] == ("-m", "torch.distributed.run")
+    assert "--nproc-per-node=2" in record.argv
+    assert record.layout == {"dp_replicate": 1, "dp_shard": 1, "tp": 1, "cp": 2}
+    assert (record.sequence_len, record.steps, record.world, record.gpus) == (512, 3, 2, None)
+    assert record.env["CUDA_VISIBLE_DEVICES"] == ""
+    assert record.env["PYTHONSAFEPATH"] == "1"
+    assert "hf_secret" not in (run_dir / "run.json").read_text()
+
+
+def test_two_runs_within_one_second_have_two_directories(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    first, second = launch.start(config, runs=runs), launch.start(config, runs=runs)
+    assert first != second
+    assert {launch.wait(run, poll_s=0.02).state for run in (first, second)} == {"done"}
+
+
+def test_a_run_goes_on_when_the_process_that_started_it_is_killed(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], poll_until: Until
+) -> None:
+    fake_torch("long")
+    script = (
+        "import sys, os, signal; from pathlib import Path; from cpadvisor import launch; "
+        "print(launch.start(Path(sys.argv[1]), runs=Path(sys.argv[2])), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = Path(rundir.__file__).parents[1]
+    child = subprocess.run(
+        [sys.executable, "-c", script, config, runs],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ['PYTHONPATH']}"},
+    )
+    assert child.returncode == -9, child.stderr
+    run_dir = Path(child.stdout.strip())
+    view = poll_until(run_dir, lambda view: (view.step or 0) >= 4)
+    assert view.state == "running"
+    assert launch.stop(run_dir).state == "stopped"
+
+
+def test_a_failing_rank_is_named_with_its_own_words(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("fail")
+    view = launch.wait(launch.start(config, runs=runs), poll_s=0.02)
+    assert (view.state, view.exit) == ("failed", 1)
+    assert view.reason == "rank 1: ValueError: the loss of step 1 is not a number"
+
+
+def test_a_rank_that_dies_before_its_first_event_is_told_by_its_log(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("crash")
+    view = launch.wait(launch.start(config, runs=runs), poll_s=0.02)
+    assert view.state == "failed"
+    assert view.reason == "rank 1: ImportError: libcudnn.so.9 is not there"
+
+
+def test_a_torchrun_that_cannot_start_is_told_by_its_last_line(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], tmp_path: Path
+) -> None:
+    fake_torch("train")
+    (tmp_path / "site" / "torch" / "distributed" / "run.py").write_text("raise OSError('libgomp.so.1: cannot open')\n")
+    view = launch.wait(launch.start(config, runs=runs), poll_s=0.02)
+    assert (view.state, view.exit) == ("failed", 1)
+    assert view.reason == "OSError: libgomp.so.1: cannot open"
+
+
+def test_an_unknown_model_is_refused_before_a_directory_is_made(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    config.write_text(config.read_text().replace("model: tiny", "model: tinny"))
+    with pytest.raises(ModelError, match=r"cpadvisor.model: .*tinny"):
+        launch.start(config, runs=runs)
+    assert rundir.list_runs(runs) == ()
+
+
+def test_a_hub_name_is_found_in_the_catalogue(config: Path, runs: Path, fake_torch: Callable[[str], None]) -> None:
+    fake_torch("train")
+    text = config.read_text().replace("base_model: tiny", "base_model: Qwen/Qwen3-0.6B").replace("  model: tiny\n", "")
+    config.write_text(text)
+    run_dir = launch.start(config, runs=runs)
+    launch.wait(run_dir, poll_s=0.02)
+    assert "-qwen3-0.6b-1x1x1x2" in run_dir.name
+    assert json.loads((run_dir / "model" / "config.json").read_text())["hidden_size"] == 1024
+
+
+def test_a_folder_with_the_model_needs_no_copy_of_its_shape(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    (config.parent / "weights").mkdir()
+    config.write_text(
+        config.read_text().replace("base_model: tiny", "base_model: weights").replace("  model: tiny\n", "")
+    )
+    run_dir = launch.start(config, runs=runs)
+    launch.wait(run_dir, poll_s=0.02)
+    assert not (run_dir / "model").exists()
+    assert f"base_model: {config.parent}/weights" in (run_dir / "config.yaml").read_text()
+
+
+def test_an_axolotl_file_asks_for_axolotl(config: Path, runs: Path, fake_torch: Callable[[str], None]) -> None:
+    fake_torch("train")
+    config.write_text(config.read_text().split("cpadvisor:")[0])
+    with pytest.raises(
+        MissingError, match=r"this file is for axolotl .*\n.* has no axolotl\ninstall with `.* axolotl`"
+    ):
+        launch.start(config, runs=runs)
+
+
+def test_a_start_that_fails_leaves_no_directory(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_torch("train")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("cpadvisor.launch.starting.find_python", lambda *args, **kwargs: sys.executable)
+    monkeypatch.setattr("cpadvisor.launch.starting.subprocess.Popen", refuse)
+    with pytest.raises(LaunchError, match="cannot start .*: Resource temporarily unavailable"):
+        launch.start(config, runs=runs)
+    assert list(runs.iterdir()) == []
+
+
+def test_every_process_carries_the_mark_of_its_run(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], poll_until: Until
+) -> None:
+    fake_torch("long")
+    run_dir = launch.start(config, runs=runs)
+    view = poll_until(run_dir, lambda view: all(rank.pid for rank in view.ranks))
+    for rank in view.ranks:
+        environ = Path(f"/proc/{rank.pid}/environ").read_bytes().split(b"\0")
+        assert f"{RUN_VARIABLE}={run_dir}".encode() in environ
+    launch.stop(run_dir)

@@ -1,0 +1,218 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cpadvisor import launch
+from cpadvisor.errors import LaunchError
+from cpadvisor.processes import ProcessId, identify
+from cpadvisor.runrecord import read_record, write_record
+from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.view import RunView
+
+Until = Callable[..., RunView]
+Pids = Callable[[Path], list[int]]
+
+
+def running(view: RunView) -> bool:
+    return all(rank.pid for rank in view.ranks) and view.step is not None
+
+
+@pytest.fixture
+def long_run(config: Path, runs: Path, fake_torch: Callable[[str], None], poll_until: Until) -> Path:
+    fake_torch("long")
+    run_dir = launch.start(config, runs=runs)
+    poll_until(run_dir, running)
+    return run_dir
+
+
+@pytest.fixture
+def stubborn_run(config: Path, runs: Path, fake_torch: Callable[[str], None], poll_until: Until) -> Path:
+    fake_torch("stubborn")
+    run_dir = launch.start(config, runs=runs)
+    poll_until(run_dir, running)
+    return run_dir
+
+
+def agent_of(run_dir: Path) -> ProcessId:
+    agent = read_record(run_dir).agent
+    assert agent is not None
+    return agent
+
+
+def test_stop_leaves_no_process_and_says_stopped(long_run: Path, processes_of: Pids) -> None:
+    assert len(processes_of(long_run)) == 3
+    view = launch.stop(long_run)
+    assert (view.state, view.reason) == ("stopped", "stopped on request")
+    assert processes_of(long_run) == []
+    assert not any(rank.alive for rank in view.ranks)
+
+
+def test_stop_again_changes_nothing(long_run: Path) -> None:
+    first = launch.stop(long_run)
+    word = (long_run / "stop.json").read_text()
+    second = launch.stop(long_run)
+    assert (second.state, second.reason) == (first.state, first.reason) == ("stopped", "stopped on request")
+    assert (long_run / "stop.json").read_text() == word
+
+
+def test_stopping_a_run_that_is_done_leaves_it_done(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    run_dir = launch.start(config, runs=runs)
+    launch.wait(run_dir, poll_s=0.02)
+    assert launch.stop(run_dir).state == "done"
+    assert not (run_dir / "stop.json").exists()
+
+
+def test_ranks_that_ignore_sigterm_and_their_children_are_killed(stubborn_run: Path, processes_of: Pids) -> None:
+    assert len(processes_of(stubborn_run)) == 5  # the agent, two ranks, a child in its own session of each
+    assert launch.stop(stubborn_run, grace_s=1).state == "stopped"
+    assert processes_of(stubborn_run) == []
+
+
+def test_stop_works_when_the_agent_was_killed_before(stubborn_run: Path, processes_of: Pids, poll_until: Until) -> None:
+    os.kill(agent_of(stubborn_run).pid, signal.SIGKILL)
+    view = poll_until(stubborn_run, lambda view: bool(view.warnings))
+    assert view.state == "running"
+    assert "torchrun is gone and its ranks go on" in view.warnings[0]
+    assert launch.stop(stubborn_run, grace_s=0.5).state == "stopped"
+    assert processes_of(stubborn_run) == []
+
+
+def test_a_halted_agent_is_woken_to_obey(long_run: Path, processes_of: Pids) -> None:
+    os.kill(agent_of(long_run).pid, signal.SIGSTOP)
+    began = time.monotonic()
+    assert launch.stop(long_run, grace_s=15).state == "stopped"
+    assert time.monotonic() - began < 10
+    assert processes_of(long_run) == []
+
+
+def test_a_number_that_another_process_has_now_is_not_signalled(long_run: Path) -> None:
+    launch.stop(long_run)
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        process = identify(bystander.pid)
+        assert process is not None
+        earlier = replace(process, start_ticks=process.start_ticks - 1)
+        write_record(long_run, replace(read_record(long_run), agent=earlier))
+        for rank in range(2):
+            path = long_run / f"events-rank{rank}.jsonl"
+            event = {"v": 1, "seq": 0, "t": 1.0, "kind": "start", "pid": earlier.pid, "pid_start": earlier.start_ticks}
+            path.write_text(json.dumps(event) + "\n")
+        launch.stop(long_run, grace_s=0)
+        time.sleep(0.1)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_numbers_of_another_boot_are_not_signalled(long_run: Path) -> None:
+    launch.stop(long_run)
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        record = read_record(long_run)
+        write_record(long_run, replace(record, agent=identify(bystander.pid), boot_id="before the restart"))
+        (long_run / "stop.json").unlink()
+        (long_run / "exit.json").unlink()
+        for rank in range(2):
+            (long_run / f"events-rank{rank}.jsonl").unlink()
+        view = launch.stop(long_run, grace_s=0)
+        assert (view.state, view.reason) == ("lost", "the machine was restarted while it ran")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_the_run_of_another_host_is_stopped_there(long_run: Path) -> None:
+    launch.stop(long_run)
+    write_record(long_run, replace(read_record(long_run), host="gpu-07"))
+    with pytest.raises(LaunchError, match="runs on host gpu-07, and this is .*; stop it there"):
+        launch.stop(long_run)
+
+
+def test_sigterm_from_outside_is_told_as_such(long_run: Path, poll_until: Until) -> None:
+    os.kill(agent_of(long_run).pid, signal.SIGTERM)
+    view = poll_until(long_run, lambda view: view.is_final)
+    assert (view.state, view.reason, view.exit) == ("stopped", "SIGTERM", 1)
+
+
+def test_a_rank_killed_from_outside_is_the_root_cause(long_run: Path, poll_until: Until) -> None:
+    victim = Monitor(long_run).poll().ranks[1].pid
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
+    view = poll_until(long_run, lambda view: view.is_final)
+    assert view.state == "failed"
+    assert view.reason == "rank 1 was ended by SIGKILL: killed from outside, or by the kernel for want of host memory"
+
+
+def test_agent_and_ranks_killed_together_are_told_by_the_exit_status(
+    long_run: Path, processes_of: Pids, poll_until: Until
+) -> None:
+    for pid in (agent_of(long_run).pid, *processes_of(long_run)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    view = poll_until(long_run, lambda view: view.is_final)
+    assert (view.state, view.exit) == ("failed", -9)
+    assert view.reason == "torchrun was ended by SIGKILL from outside"
+
+
+def test_a_run_that_vanished_unseen_is_lost(long_run: Path, processes_of: Pids, poll_until: Until) -> None:
+    for pid in (agent_of(long_run).pid, *processes_of(long_run)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    poll_until(long_run, lambda view: view.exit is not None and (long_run / "exit.json").exists())
+    (long_run / "exit.json").unlink()  # as if the process that started it had been killed as well
+    view = poll_until(long_run, lambda view: view.exit is None)
+    assert view.state == "lost"
+    assert view.reason == "torchrun and its ranks are gone without a word: they were killed from outside (SIGKILL)"
+
+
+def test_a_full_disk_does_not_keep_a_run_alive(
+    long_run: Path, processes_of: Pids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cpadvisor.rundir.os.fsync", full)
+    assert launch.stop(long_run).state == "stopped"
+    assert processes_of(long_run) == []
+
+
+def test_ctrl_c_in_the_foreground_stops_the_run(long_run: Path, processes_of: Pids) -> None:
+    def interrupt(view: RunView) -> None:
+        if view.state == "running":
+            raise KeyboardInterrupt
+
+    view = launch.wait(long_run, interrupt, poll_s=0.02)
+    assert (view.state, view.reason) == ("stopped", "stopped on request")
+    assert processes_of(long_run) == []
+
+
+def test_ctrl_c_while_only_watching_leaves_the_run_alone(long_run: Path, processes_of: Pids) -> None:
+    def interrupt(view: RunView) -> None:
+        raise KeyboardInterrupt
+
+    view = launch.wait(long_run, interrupt, stop_on_interrupt=False)
+    assert view.state == "running"
+    assert len(processes_of(long_run)) == 3
+    launch.stop(long_run)
+
+
+def test_two_watchers_agree(long_run: Path) -> None:
+    first, second = Monitor(long_run), Monitor(long_run)
+    first.poll()
+    launch.stop(long_run)
+    one, other = first.poll(), second.poll()
+    assert (one.state, one.exit, one.reason, one.loss) == (other.state, other.exit, other.reason, other.loss)
