@@ -18,6 +18,10 @@ _FLOAT_TAG = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)[eE][-+]?[0-9]+\Z")
 
 
+class DuplicateKeyError(ConfigError):
+    """One key twice in one mapping, as in the card's scenarios 1A and 1B (row C3)."""
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader that also takes a number with an exponent and no dot for a float."""
 
@@ -72,7 +76,9 @@ def _require_unique_keys(root: MappingNode, name: str) -> None:
         found = "; ".join(
             f"key {key!r} on line {again} stands on line {first} already" for key, first, again in duplicates
         )
-        raise ConfigError(f"{name}:{duplicates[0][2]}: {found}; YAML would keep the last one in silence: keep one")
+        raise DuplicateKeyError(
+            f"{name}:{duplicates[0][2]}: {found}; YAML would keep the last one in silence: keep one"
+        )
 
 
 def _duplicates(node: Node, path: str, seen: set[int]) -> Iterator[tuple[str, int, int]]:

@@ -19,7 +19,7 @@ SIZE_KEYS = {
 _BACKENDS: Mapping[str, Mapping[str, str]] = {
     "ulysses": {"backend": "ulysses"},
     "usp": {"backend": "usp"},
-    "ring": {"backend": "ring", "rotate_method": "alltoall", "load_balance": "head_tail"},
+    "ring": {"backend": "ring", "load_balance": "head_tail"},
     "allgather": {"backend": "ring", "rotate_method": "allgather"},
 }
 """How axolotl spells a method in its block (axolotl 0.21.0, integrations/context_parallel/args.py:17-69)."""
