@@ -110,7 +110,8 @@ def test_a_run_goes_on_when_the_process_that_started_it_is_killed(
     fake_torch("long")
     script = (
         "import sys, os, signal; from pathlib import Path; from cpadvisor import launch; "
-        "print(launch.start(Path(sys.argv[1]), runs=Path(sys.argv[2])), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "print(launch.start(Path(sys.argv[1]), runs=Path(sys.argv[2])), flush=True); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(rundir.__file__).parents[1]
     child = subprocess.run(
@@ -207,7 +208,7 @@ def test_a_start_that_fails_leaves_no_directory(
 
     monkeypatch.setattr("cpadvisor.launch.starting.find_python", lambda *args, **kwargs: sys.executable)
     monkeypatch.setattr("cpadvisor.launch.starting.subprocess.Popen", refuse)
-    with pytest.raises(LaunchError, match="cannot start .*: Resource temporarily unavailable"):
+    with pytest.raises(LaunchError, match=r"cannot start .*: Resource temporarily unavailable"):
         launch.start(config, runs=runs)
     assert list(runs.iterdir()) == []
 

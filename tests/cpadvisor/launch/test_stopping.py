@@ -138,7 +138,7 @@ def test_numbers_of_another_boot_are_not_signalled(long_run: Path) -> None:
 def test_the_run_of_another_host_is_stopped_there(long_run: Path) -> None:
     launch.stop(long_run)
     write_record(long_run, replace(read_record(long_run), host="gpu-07"))
-    with pytest.raises(LaunchError, match="runs on host gpu-07, and this is .*; stop it there"):
+    with pytest.raises(LaunchError, match=r"runs on host gpu-07, and this is .*; stop it there"):
         launch.stop(long_run)
 
 

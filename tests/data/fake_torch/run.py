@@ -1,4 +1,4 @@
-"""Stands in for torch.distributed.run: starts ranks in sessions of their own and ends them on SIGTERM, as torchrun does."""
+"""Stands in for torch.distributed.run: starts ranks in sessions of their own, and ends them on SIGTERM."""
 
 import os
 import signal
