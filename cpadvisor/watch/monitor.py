@@ -42,14 +42,16 @@ class Monitor:
             raise LaunchError(f"{self._run_dir} has vanished; what it told of the run {self._record.run} is lost")
         if self._record.agent is None:
             self._record = read_record(self._run_dir)
-        # Who lives is asked first: what a process wrote before it was found gone is then surely read.
-        agent_lives, living = self._living()
+        # Events name the processes; then those are looked for; then what one wrote before it was found gone is read.
+        self._read_events()
+        agent_lives, living = self._living_by_events() if _is_foreign(self._record) else self._living()
+        self._read_events()
+        return self._view(agent_lives, living)
+
+    def _read_events(self) -> None:
         for rank in self._ranks:
             for event in rank.poll():
                 self._take_step(rank.rank, event)
-        if _is_foreign(self._record):
-            agent_lives, living = self._living_by_events()
-        return self._view(agent_lives, living)
 
     def _living(self) -> tuple[bool, frozenset[int]]:
         if self._record.boot_id != boot_id():
