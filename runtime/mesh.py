@@ -112,9 +112,11 @@ def make_mesh(sizes: Sizes, device: torch.device) -> Mesh:
     """The groups of the axes inside an initialised default group. Every rank calls it at the same point."""
     rank = dist.get_rank()
     ranks = torch.arange(sizes.world).view(sizes.dp_shard, sizes.cp)
-    cp_group = _own_group(ranks, rank, "cp") if sizes.cp > 1 else None
+    # DTensor remembers meshes by their ranks and groups by a running number, beyond the life of a group: the
+    # group that shards comes first, so that a later mesh of the same ranks finds its own under the same number.
     shard_group = dist.new_group(ranks.flatten().tolist(), group_desc="dp_shard_cp")
     assert isinstance(shard_group, dist.ProcessGroup), "every rank is in the group that shards parameters"
+    cp_group = _own_group(ranks, rank, "cp") if sizes.cp > 1 else None
     shard_mesh = DeviceMesh.from_group(shard_group, device.type, mesh_dim_names=("dp_shard_cp",))
     return Mesh(rank=rank, sizes=sizes, device=device, cp_group=cp_group, shard_mesh=shard_mesh)
 

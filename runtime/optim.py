@@ -70,5 +70,4 @@ def clip_(gradients: Sequence[Tensor], norm: Tensor, max_norm: float) -> None:
     """Scale gradients down so that their norm is at most `max_norm`; 0 leaves them. No host sync."""
     if max_norm > 0:
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(factor)
+        torch._foreach_mul_(list(gradients), factor)  # pyright: ignore[reportPrivateImportUsage]

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-PARTS = ("data", "forward", "backward", "optimizer")
+PARTS: tuple[str, ...] = ("data", "forward", "backward", "optimizer")
 
 
 class Mark:

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+import torch
+from gloo_pool import GlooPool
+from tiny_run import make_trainer, silent, whole, write_folder
+from torch import Tensor
+
+from runtime import parallel
+
+LAYOUTS = [
+    {"dp_shard_size": 1, "context_parallel_size": 2},
+    {"dp_shard_size": 1, "context_parallel_size": 4},
+    {"dp_shard_size": 2, "context_parallel_size": 1},
+    {"dp_shard_size": 2, "context_parallel_size": 2},
+]
+GLOBAL_BATCH = 4
+STEPS = 20
+
+Outcome = tuple[list[float], dict[str, Tensor], dict[str, Tensor]]
+
+
+def train_and_tell(rank: int, world: int, path: Path) -> Outcome:
+    """Losses of all steps, gradients of the first, weights at the end."""
+    trainer = make_trainer(path)
+    reporter = silent(path.parent)
+    trainer.accumulate(0, reporter)
+    gradients = {name: whole(value.grad) for name, value in trainer.model.named_parameters() if value.grad is not None}
+    trainer.optimizer.zero_grad(set_to_none=True)
+    losses = [trainer.step(step, reporter).loss for step in range(trainer.steps)]
+    return losses, gradients, {name: whole(value) for name, value in trainer.model.named_parameters()}
+
+
+def outcome(pool: GlooPool, folder: Path, *, shape: dict[str, object] | None = None, **changes: object) -> list[Outcome]:
+    folder.mkdir()
+    sizes = {"dp_shard_size": 1, "context_parallel_size": 1, **changes}
+    dp, cp = sizes["dp_shard_size"], sizes["context_parallel_size"]
+    assert isinstance(dp, int) and isinstance(cp, int)
+    sizes.setdefault("gradient_accumulation_steps", GLOBAL_BATCH // dp)
+    path = write_folder(folder, shape=shape, max_steps=STEPS, warmup_steps=2, **sizes)
+    return pool.run(dp * cp, train_and_tell, path)
+
+
+@pytest.fixture(scope="module")
+def one_process(gloo_pool: GlooPool, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return outcome(gloo_pool, tmp_path_factory.mktemp("whole") / "one")[0]
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    torch.testing.assert_close(torch.tensor(found[0]), torch.tensor(expected[0]), rtol=1e-4, atol=0.0)
+    for place in (1, 2):
+        assert found[place].keys() == expected[place].keys()
+        for name, value in expected[place].items():
+            size = value.abs().max()
+            assert size > 0, f"{name} is zero everywhere"
+            distance = (found[place][name] - value).abs().max() / size
+            assert distance < (1e-4 if place == 1 else 1e-3), f"{name} is off by {distance:.1e} of its largest value"
+
+
+def test_the_text_is_learnable_and_every_parameter_has_a_gradient(one_process: Outcome) -> None:
+    losses, gradients, weights = one_process
+    assert len(losses) == STEPS
+    # ln 384 = 5.95 is the loss of knowing nothing.
+    assert losses[0] == pytest.approx(5.95, abs=0.1)
+    assert losses[-1] < losses[0] - 1.5
+    assert gradients.keys() == weights.keys()
+    assert len(gradients) == 1 + 2 * 9 + 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: "x".join(str(size) for size in layout.values()))
+def test_every_layout_has_the_losses_gradients_and_weights_of_one_process(
+    gloo_pool: GlooPool, tmp_path: Path, one_process: Outcome, layout: dict[str, int]
+) -> None:
+    ranks = outcome(gloo_pool, tmp_path / "run", **layout)
+    for rank in ranks:
+        assert rank[0] == ranks[0][0], "every rank reports the same loss"
+    assert_same(ranks[0], one_process)
+
+
+def test_two_sequences_at_once_equal_two_after_each_other(
+    gloo_pool: GlooPool, tmp_path: Path, one_process: Outcome
+) -> None:
+    found = outcome(gloo_pool, tmp_path / "run", context_parallel_size=2, micro_batch_size=2, gradient_accumulation_steps=2)
+    assert_same(found[0], one_process)
+
+
+@pytest.mark.parametrize("policy", ["attention_saved", "full"])
+def test_recomputation_changes_nothing(
+    gloo_pool: GlooPool, tmp_path: Path, one_process: Outcome, policy: str
+) -> None:
+    own = {"random_weights": True, "tokenizer": "bytes", "recompute": {policy: 2}}
+    found = outcome(gloo_pool, tmp_path / "run", context_parallel_size=2, cpadvisor=own)
+    assert_same(found[0], one_process)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"model_type": "qwen3", "tie_word_embeddings": True},
+        {"model_type": "qwen2", "rope_theta": 1e6},
+    ],
+    ids=["qwen3 tied", "qwen2"],
+)
+def test_other_families_split_like_the_first(gloo_pool: GlooPool, tmp_path: Path, shape: dict[str, object]) -> None:
+    one = outcome(gloo_pool, tmp_path / "one", shape=shape)[0]
+    found = outcome(gloo_pool, tmp_path / "two", shape=shape, dp_shard_size=2, context_parallel_size=2)[0]
+    assert_same(found, one)
+
+
+def shards_after_accumulation(rank: int, world: int, path: Path) -> tuple[int, int]:
+    trainer = make_trainer(path)
+    trainer.accumulate(0, silent(path.parent))
+    held = sum(gradient.numel() for gradient in parallel.local_gradients(trainer.model))
+    return held, trainer.model.parameter_count()
+
+
+def test_gradients_stay_sharded_under_accumulation(gloo_pool: GlooPool, tmp_path: Path) -> None:
+    path = write_folder(tmp_path, dp_shard_size=2, context_parallel_size=2, gradient_accumulation_steps=2)
+    for held, parameters in gloo_pool.run(4, shards_after_accumulation, path):
+        assert held == parameters // 4
