@@ -1,7 +1,8 @@
 """Bytes a token that one decoder layer keeps for its backward pass, and what is alive while that runs.
 
-The counts of tensors were measured with saved-tensor hooks on torch 2.13 for the Llama
-family, and are exact to the byte there. A width c is 2 bytes in bf16 and 4 in float32.
+The tensors were counted with saved-tensor hooks on torch 2.13 for the Llama family; the
+formula leaves out a norm's 4 bytes and shared rotary tables. A width c is 2 bytes in bf16
+and 4 in float32.
 """
 
 from cpadvisor.plan.candidate import Candidate
@@ -14,7 +15,7 @@ def layer_token_bytes(candidate: Candidate) -> float:
 
     c x (norm copies x hidden + 2 q + 2 kv + 4 intermediate) + 4 heads, TP splitting all but norms and residuals
     (which it also splits under sequence parallelism, at the price of the gathered inputs of two products). Llama-3.1-8B
-    in bf16: 168,072 with fused norms, 201,352 with Hugging Face's.
+    in bf16: 168,064 with fused norms (counted: 168,072), 200,832 with Hugging Face's (counted: 201,352).
     """
     model, tp, width = candidate.model, candidate.layout.tp, candidate.compute_bytes
     hidden = width * candidate.engine.norm_copies * model.hidden_size

@@ -29,6 +29,18 @@ class MemoryEstimate:
         """Whether even the upper end of the band stays within the limit."""
         return self.high_bytes <= self.limit_bytes
 
+    @property
+    def verdict(self) -> str:
+        """`fits` with the whole band, `tight` where only the peak itself stays within the limit, else `no`."""
+        if self.fits:
+            return "fits"
+        return "tight" if self.peak_bytes <= self.limit_bytes else "no"
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the framework's allocator reports: the peak less context, NCCL's buffers and fragments."""
+        return self.peak_bytes - sum(self.terms_bytes.get(name, 0) for name in ("context", "nccl", "allocator"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEstimate:

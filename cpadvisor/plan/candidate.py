@@ -24,6 +24,9 @@ class Candidate:
     """Ranks of cp that exchange heads; the other cp / ulysses exchange K and V."""
     micro_batch: int = 1
     accumulation: int = 1
+    defers_reduction: bool = False
+    """Gradients stay whole until the last micro-batch, as accelerate's no_sync has it. The configs written here turn
+    that off."""
 
     @property
     def compute_bytes(self) -> int:
@@ -48,4 +51,11 @@ class Candidate:
     @property
     def uses_fsdp(self) -> bool:
         """Whether parameters are gathered layer by layer."""
-        return self.engine.always_fsdp or self.layout.shard_group > 1
+        alone = self.engine.always_fsdp and self.gpu.precision != "fp32"
+        return alone or self.layout.shard_group > 1
+
+    @property
+    def deferred_bytes(self) -> int:
+        """Width of gradients that stay whole between micro-batches; 0 where each one is reduced."""
+        defers = self.defers_reduction and self.accumulation > 1 and self.layout.shard_group > 1
+        return self.engine.accumulated_gradient_bytes if defers else 0

@@ -75,6 +75,8 @@ def card_answer(problem: Problem, plans: tuple[Plan, ...]) -> CardAnswer:
     """The card's layout beside ours, with agreement or the reason against it."""
     layout, row = card_layout(problem)
     said = _said(problem, layout, row)
+    if problem.workload.lock:
+        said += " Ours is within the locked sizes."
     if not plans:
         return CardAnswer(layout=layout, agrees=False, why=f"{said} Nothing fits here, the card's layout included.")
     best = plans[0]
@@ -104,9 +106,8 @@ def _against(layout: Layout, best: Plan, plans: tuple[Plan, ...]) -> str:
     same = next((plan for plan in plans if plan.layout == layout), None)
     if same is None:
         return f"Here it does not start or fit (see the rejected layouts); {best.layout.words} does."
-    ours, theirs = best.tokens_per_s_per_gpu, same.tokens_per_s_per_gpu
-    reason = _reason(layout, best)
-    return f"It fits, at {format_count(theirs)} tokens/s/GPU against {format_count(ours)} for {best.layout.words}: {reason}."
+    ours, theirs = format_count(best.tokens_per_s_per_gpu), format_count(same.tokens_per_s_per_gpu)
+    return f"It fits, at {theirs} tokens/s/GPU against {ours} for {best.layout.words}: {_reason(layout, best)}."
 
 
 def _reason(layout: Layout, best: Plan) -> str:

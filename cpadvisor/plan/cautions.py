@@ -31,11 +31,10 @@ def _about_memory(candidate: Candidate, memory: MemoryEstimate) -> list[str]:
     if not memory.fits:
         over = format_bytes(memory.high_bytes - memory.limit_bytes)
         found.append(f"tight: the upper end of the memory band is {over} above the limit; try it with a few steps")
-    whole = memory.terms_bytes.get("unsharded_gradients")
-    if whole and candidate.engine.accumulated_gradient_bytes:
-        found.append(
-            f"gradients stay whole between micro-batches ({format_bytes(whole)} a GPU); {SYNC_EACH_BATCH} keeps them sharded"
-        )
+    engine, layout = candidate.engine, candidate.layout
+    if engine.accumulated_gradient_bytes and candidate.accumulation > 1 and layout.shard_group > 1:
+        whole = format_bytes(engine.accumulated_gradient_bytes * candidate.model.parameters / layout.tp)
+        found.append(f"{whole} more a GPU without {SYNC_EACH_BATCH}, which keeps accumulated gradients sharded")
     return found
 
 

@@ -113,7 +113,7 @@ def attention_efficiency(candidate: Candidate) -> float:
 
 
 def attention_seconds(candidate: Candidate) -> tuple[float, float]:
-    """Forward and backward seconds of one layer's attention; backward has 2.5 times the FLOPs, five products for two."""
+    """Forward and backward seconds of one layer's attention; backward has 2.5 times the FLOPs."""
     forward_rate, backward_rate = attention_rates(candidate)
     flops = attention_flops(candidate) / attention_efficiency(candidate)
     return flops / forward_rate, 2.5 * flops / backward_rate

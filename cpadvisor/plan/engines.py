@@ -39,10 +39,13 @@ class Engine:
     reduce_bytes: int
     """Width of a gradient on the wire of the reduce-scatter."""
     accumulated_gradient_bytes: int
-    """Width of the unsharded gradients that a rank keeps between micro-batches; 0 where each one is reduced."""
+    """Width of the unsharded gradients that a rank keeps between micro-batches where their reduction is deferred;
+    0 where the engine reduces in each."""
     bytes_per_logit: int
-    loss_chunk_tokens: int | None
-    """Tokens whose logits exist at a time; None for the whole local sequence."""
+    loss_chunk_logits: int | None
+    """Logits that exist at a time; None for those of the whole local sequence."""
+    loss_gradient_bytes: int
+    """Width of what the loss itself holds of the head's gradient, beside the gradient."""
     norm_copies: int
     """Copies of the hidden state that a layer's two norms and residuals leave for the backward pass."""
     sequence_parallel: bool
@@ -65,8 +68,9 @@ CPADVISOR = Engine(
     recompute_policies=("none", "attention_saved", "full"),
     reduce_bytes=4,
     accumulated_gradient_bytes=0,
-    bytes_per_logit=14,
-    loss_chunk_tokens=1024,
+    bytes_per_logit=12,  # bf16 logits 2, float32 copy 4, its exponential's reduction 4, bf16 gradient 2
+    loss_chunk_logits=2**27,  # runtime/loss.py
+    loss_gradient_bytes=4,  # summed over chunks in float32
     norm_copies=4,
     sequence_parallel=True,
     attention_cap_flops_per_s=None,
@@ -88,8 +92,9 @@ AXOLOTL_021 = Engine(
     recompute_policies=("none", "full"),
     reduce_bytes=2,  # accelerate FSDP2 with bf16: true sets reduce_dtype to bf16
     accumulated_gradient_bytes=2,  # accelerate no_sync keeps them whole, in the reduce dtype
-    bytes_per_logit=14,  # bf16 logits 2, float32 copy 4, log-softmax 4, gradient 4
-    loss_chunk_tokens=None,
+    bytes_per_logit=6,  # compiled chunked_cross_entropy: bf16 logits, their gradient's chunks and its whole; 14 without
+    loss_chunk_logits=None,
+    loss_gradient_bytes=0,
     norm_copies=8,  # Hugging Face's RMSNorm works on a float32 copy
     sequence_parallel=False,
     attention_cap_flops_per_s=FA2_FLOPS_PER_S,
@@ -109,8 +114,9 @@ AXOLOTL_020 = Engine(
     recompute_policies=("none", "full"),
     reduce_bytes=2,
     accumulated_gradient_bytes=2,
-    bytes_per_logit=14,
-    loss_chunk_tokens=None,
+    bytes_per_logit=6,
+    loss_chunk_logits=None,
+    loss_gradient_bytes=0,
     norm_copies=8,
     sequence_parallel=False,
     attention_cap_flops_per_s=FA2_FLOPS_PER_S,

@@ -100,16 +100,15 @@ def _early_gradients(candidate: Candidate) -> Terms:
     """Gradients of earlier micro-batches: whole where the engine defers their reduction, sharded otherwise."""
     if candidate.accumulation == 1:
         return {}
-    width = candidate.engine.accumulated_gradient_bytes
-    if width and candidate.layout.shard_group > 1:
-        return {"unsharded_gradients": width * candidate.model.parameters / candidate.layout.tp}
+    if candidate.deferred_bytes:
+        return {"unsharded_gradients": candidate.deferred_bytes * candidate.model.parameters / candidate.layout.tp}
     return {"gradients": _sharded(candidate, GRADIENT_BYTES)}
 
 
 def _late_gradients(candidate: Candidate) -> Terms:
     """The gradients of all layers are reduced, those of the root group are not yet."""
     layers_share = 1 - candidate.model.root_parameters / candidate.model.parameters
-    if candidate.accumulation > 1 and not candidate.engine.accumulated_gradient_bytes:
+    if candidate.accumulation > 1 and not candidate.deferred_bytes:
         layers_share = 1.0
     return {"gradients": _sharded(candidate, GRADIENT_BYTES) * layers_share}
 
@@ -127,13 +126,15 @@ def _head_gradient(candidate: Candidate) -> float:
 
 def _loss_terms(candidate: Candidate) -> Terms:
     model, tokens, width = candidate.model, candidate.local_tokens, candidate.compute_bytes
-    chunk = min(candidate.engine.loss_chunk_tokens or tokens, tokens)
+    logits = model.vocab_size * tokens
+    logits = min(candidate.engine.loss_chunk_logits or logits, logits)
+    wide = candidate.engine.loss_gradient_bytes * model.embedding_parameters / candidate.layout.tp
     # Hugging Face's TP plan gathers the head's output, and the bundled loss works on chunks: TP divides neither.
     return {
         "activations": (model.layers * saved_token_bytes(candidate) + 2 * width * model.hidden_size) * tokens,
-        "logits": candidate.engine.bytes_per_logit * width / 2 * model.vocab_size * chunk,
+        "logits": candidate.engine.bytes_per_logit * width / 2 * logits,
         "hidden_gradient": width * model.hidden_size * tokens,
-        "root_group": _root_copy(candidate) + _head_gradient(candidate),
+        "root_group": _root_copy(candidate) + _head_gradient(candidate) + wide,
     }
 
 

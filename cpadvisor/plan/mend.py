@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from cpadvisor.plan.engines import CPADVISOR, SYNC_EACH_BATCH, find_engine
+from cpadvisor.plan.engines import CPADVISOR, find_engine
 from cpadvisor.plan.layout import Layout, divisors
 from cpadvisor.plan.memory import estimate_memory
-from cpadvisor.plan.rules import broken, within_lock
 from cpadvisor.plan.problem import Problem, lightest
+from cpadvisor.plan.rules import broken, within_lock
 from cpadvisor.plan.workload import ENGINES
 from cpadvisor.units import format_bytes, format_tokens
 
@@ -23,13 +23,18 @@ def nearest_mend(problem: Problem, layout: Layout) -> str | None:
 
 
 def fits(problem: Problem, layout: Layout, *, sequence_len: int | None = None) -> bool:
-    """Whether the lightest way to run a layout fits, at the workload's or another length."""
+    """Whether the lightest way to run a layout fits with its whole band, at the workload's or another length."""
     light = lightest(problem, layout, sequence_len=sequence_len)
     return estimate_memory(light, limit_bytes=problem.limit_bytes).fits
 
 
+def goes(problem: Problem, layout: Layout) -> bool:
+    """Whether the lightest way to run a layout is expected to fit, if tightly."""
+    return estimate_memory(lightest(problem, layout), limit_bytes=problem.limit_bytes).verdict != "no"
+
+
 def longest_fit(problem: Problem, layout: Layout) -> int:
-    """The longest sequence that fits a layout, in whole units of 512 x cp tokens; 0 where the states alone do not fit."""
+    """The longest sequence that fits a layout, in units of 512 x cp tokens; 0 where the states alone do not fit."""
     unit = 512 * layout.cp
     low, high = 0, max(LONGEST_TOKENS // unit, 1)
     while low < high:
@@ -41,20 +46,11 @@ def longest_fit(problem: Problem, layout: Layout) -> int:
     return low * unit
 
 
-def reduce_each_batch(problem: Problem, layout: Layout) -> str | None:
-    """Keep gradients sharded between micro-batches, where the engine leaves them whole by default."""
-    light = lightest(problem, layout)
-    if light.accumulation == 1 or not problem.engine.accumulated_gradient_bytes:
-        return None
-    synced = replace(light, engine=replace(problem.engine, accumulated_gradient_bytes=0))
-    return f"add {SYNC_EACH_BATCH}" if estimate_memory(synced, limit_bytes=problem.limit_bytes).fits else None
-
-
 def more_cp(problem: Problem, layout: Layout) -> str | None:
     """Move ranks from data to context: same GPUs, fewer tokens each."""
     for factor in divisors(layout.dp_shard)[1:]:
         wider = replace(layout, cp=layout.cp * factor, dp_shard=layout.dp_shard // factor)
-        if within_lock(problem, wider) and broken(problem, wider) is None and fits(problem, wider):
+        if within_lock(problem, wider) and broken(problem, wider) is None and goes(problem, wider):
             return f"raise cp to {wider.cp} ({wider.words})"
     return None
 
@@ -62,11 +58,9 @@ def more_cp(problem: Problem, layout: Layout) -> str | None:
 def fewer_tokens(problem: Problem, layout: Layout) -> str | None:
     """The longest sequence that fits, where it is at least a quarter of what is asked."""
     longest = longest_fit(problem, layout)
-    return (
-        f"shorten the sequence to {format_tokens(longest)} tokens"
-        if longest * 4 >= problem.workload.sequence_len
-        else None
-    )
+    if longest * 4 < problem.workload.sequence_len:
+        return None
+    return f"shorten the sequence to {format_tokens(longest)} tokens"
 
 
 def another_engine(problem: Problem, layout: Layout) -> str | None:
@@ -82,14 +76,17 @@ def another_engine(problem: Problem, layout: Layout) -> str | None:
 
 
 def more_gpus(problem: Problem, layout: Layout) -> str | None:
-    """Twice the nodes, and again, all of them added to dp_shard; a batch is taken to grow with them."""
-    nodes = problem.workload.nodes
-    while (nodes := nodes * 2) * problem.gpus <= MAX_GPUS:
-        workload = replace(problem.workload, nodes=nodes, global_batch=None, lock={})
-        larger = replace(problem, workload=workload)
-        wider = replace(layout, dp_shard=layout.dp_shard * nodes // problem.workload.nodes)
-        if broken(larger, wider) is None and fits(larger, wider):
-            return f"use {wider.world} GPUs ({nodes} such nodes, {wider.words})"
+    """Twice the nodes, and again: added to dp_shard for the states, to cp for the length; the batch grows too."""
+    times = 1
+    while (times := times * 2) * problem.world <= MAX_GPUS:
+        nodes = problem.workload.nodes * times
+        larger = replace(problem, workload=replace(problem.workload, nodes=nodes, global_batch=None, lock={}))
+        for wider in (
+            replace(layout, dp_shard=layout.dp_shard * times),
+            replace(layout, cp=layout.cp * times),
+        ):
+            if broken(larger, wider) is None and fits(larger, wider):
+                return f"use {wider.world} GPUs ({nodes} such nodes, {wider.words})"
     return None
 
 
@@ -99,4 +96,4 @@ def more_memory(problem: Problem, layout: Layout) -> str | None:
     return f"use GPUs that have {format_bytes(needed)} to give"
 
 
-KNOBS: tuple[Knob, ...] = (reduce_each_batch, more_cp, fewer_tokens, another_engine, more_gpus, more_memory)
+KNOBS: tuple[Knob, ...] = (more_cp, fewer_tokens, another_engine, more_gpus, more_memory)

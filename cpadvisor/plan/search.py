@@ -8,16 +8,16 @@ from cpadvisor.node import Node
 from cpadvisor.plan.advice import Advice, MemoryEstimate, Plan, Rejection
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.card import card_answer
+from cpadvisor.plan.cautions import plan_warnings
 from cpadvisor.plan.layout import AXES, Layout, factorisations
 from cpadvisor.plan.links import group_links
 from cpadvisor.plan.memory import estimate_memory
 from cpadvisor.plan.mend import nearest_mend
 from cpadvisor.plan.placement import rank_order
-from cpadvisor.plan.rules import broken, within_lock
 from cpadvisor.plan.problem import Problem, candidates, lightest, survey
+from cpadvisor.plan.rules import broken, within_lock
 from cpadvisor.plan.step_time import estimate_step
 from cpadvisor.plan.tree import trace
-from cpadvisor.plan.cautions import plan_warnings
 from cpadvisor.plan.workload import Workload
 from cpadvisor.units import format_bytes
 
@@ -106,7 +106,7 @@ def _judge(problem: Problem, layout: Layout) -> _Costed | Rejection:
         return rejection
     sized = [(one, estimate_memory(one, limit_bytes=problem.limit_bytes)) for one in candidates(problem, layout)]
     possible = [(one, memory) for one, memory in sized if memory.fits]
-    possible = possible or [(one, memory) for one, memory in sized if memory.peak_bytes <= memory.limit_bytes]
+    possible = possible or [(one, memory) for one, memory in sized if memory.verdict == "tight"]
     if not possible:
         return _lacks_memory(problem, layout)
     links = group_links(problem.fabric, layout, rank_order(problem.fabric.node, layout))

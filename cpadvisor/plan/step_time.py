@@ -63,7 +63,7 @@ def step_terms(candidate: Candidate, links: Links) -> dict[str, float]:
     batches = candidate.accumulation
     forward = _forward(candidate, links, layer)
     reducing = _backward(candidate, links, layer, reduces=True)
-    quiet = _backward(candidate, links, layer, reduces=not candidate.engine.accumulated_gradient_bytes)
+    quiet = _backward(candidate, links, layer, reduces=not candidate.deferred_bytes)
     backwards = [quiet] * min(batches - 1, 1) + [reducing]
     weights = [batches - 1] * min(batches - 1, 1) + [1]
     return {

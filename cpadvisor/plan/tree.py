@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cpadvisor.node import is_nvlink
+from cpadvisor.plan.activations import FLOAT32_BYTES
 from cpadvisor.plan.advice import Plan, Rejection, TraceStep
 from cpadvisor.plan.cautions import tokens_to_hide
 from cpadvisor.plan.layout import Layout, divisors
 from cpadvisor.plan.links import GroupLink, group_links
 from cpadvisor.plan.memory import estimate_memory, state_bytes
-from cpadvisor.plan.mend import fits, longest_fit
+from cpadvisor.plan.mend import fits, goes, longest_fit
 from cpadvisor.plan.placement import rank_order
 from cpadvisor.plan.problem import Problem, lightest
-from cpadvisor.plan.rules import broken, within_lock
-from cpadvisor.units import format_bytes, format_count, format_rate, format_tokens
+from cpadvisor.plan.rules import broken
+from cpadvisor.units import format_bytes, format_count, format_parameters, format_percent, format_rate, format_tokens
 
 
 def trace(
@@ -42,7 +43,7 @@ def _questions(
     group = _group_asked(problem, best, cp)
     if group is not None:
         link = _ring_link(problem, group)
-        yield _on_nvlink(problem, group, link)
+        yield _on_nvlink(group, link)
         if problem.engine.ring:
             yield _is_hidden(problem, group, link)
     if problem.world > 1:
@@ -58,9 +59,13 @@ def sharded(problem: Problem, cp: int) -> Layout:
 
 
 def needed_cp(problem: Problem) -> int | None:
-    """The smallest cp at which the length fits on all GPUs, sharded; None where none is enough."""
-    starting = (cp for cp in divisors(problem.world) if _starts(problem, sharded(problem, cp)))
-    return next((cp for cp in starting if fits(problem, sharded(problem, cp))), None)
+    """The smallest cp at which the length fits on all GPUs, sharded; at which it fits tightly where none is; or None."""
+    starting = [cp for cp in divisors(problem.world) if _starts(problem, sharded(problem, cp))]
+    for enough in (fits, goes):
+        found = next((cp for cp in starting if enough(problem, sharded(problem, cp))), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _starts(problem: Problem, layout: Layout) -> bool:
@@ -68,39 +73,37 @@ def _starts(problem: Problem, layout: Layout) -> bool:
     return found is None or found.rule == "F2"
 
 
+def _step(
+    rule: str,
+    question: str,
+    answer: str,
+    *,
+    value: float | None = None,
+    limit: float | None = None,
+    source: str = "formula",
+) -> TraceStep:
+    return TraceStep(rule=rule, question=question, answer=answer, value=value, limit=limit, source=source)
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
 def _fits_one_gpu(problem: Problem) -> TraceStep:
     states, limit = state_bytes(lightest(problem, Layout())), problem.limit_bytes
-    holds = states < limit
-    flip = "shard" if not holds else "sharding is a choice"
     answer = (
-        f"{'yes' if holds else 'no'}: 16 bytes a parameter are {format_bytes(states)}, a GPU has {format_bytes(limit)}; "
-        f"{flip}; turns at {format_count(limit / 16)} parameters"
+        f"{_yes(states < limit)}: 16 bytes a parameter are {format_bytes(states)}, a GPU has {format_bytes(limit)}; "
+        f"turns at {format_parameters(limit // 16)} parameters"
     )
-    return TraceStep(
-        rule="T6",
-        question="Do the model's training states fit one GPU?",
-        answer=answer,
-        value=states,
-        limit=limit,
-        source="formula",
-    )
+    return _step("T6", "Do the model's training states fit one GPU?", answer, value=states, limit=limit)
 
 
 def _fits_sharded(problem: Problem) -> TraceStep:
     states, limit = state_bytes(lightest(problem, sharded(problem, 1))), problem.limit_bytes
     needed = -(-states * problem.world // max(limit, 1))
-    answer = (
-        f"{'yes' if states < limit else 'no'}: {format_bytes(states)} of states a GPU over {problem.world}; "
-        f"turns below {needed} GPUs"
-    )
-    return TraceStep(
-        rule="T6",
-        question="Do they fit when sharded over all GPUs?",
-        answer=answer,
-        value=states,
-        limit=limit,
-        source="formula",
-    )
+    turn = f"turns below {needed} GPUs" if needed > 1 else "one GPU would hold them"
+    answer = f"{_yes(states < limit)}: {format_bytes(states)} of states a GPU over {problem.world}; {turn}"
+    return _step("T6", "Do they fit when sharded over all GPUs?", answer, value=states, limit=limit)
 
 
 def _fits_without_cp(problem: Problem) -> TraceStep:
@@ -112,21 +115,20 @@ def _fits_without_cp(problem: Problem) -> TraceStep:
         f"{'yes' if memory.fits else 'no'}: up to {format_bytes(memory.high_bytes)} at {memory.instant} with full "
         f"recomputation, {format_bytes(memory.limit_bytes)} to give; {turn}"
     )
-    return TraceStep(
-        rule="T1", question="Does the length fit without context parallelism?", answer=answer,
-        value=memory.high_bytes, limit=memory.limit_bytes, source="formula",
-    )  # fmt: skip
+    question = "Does the length fit without context parallelism?"
+    return _step("T1", question, answer, value=memory.high_bytes, limit=memory.limit_bytes)
 
 
 def _how_much_cp(problem: Problem, cp: int | None) -> TraceStep:
-    tokens, question = problem.workload.sequence_len, "How much context parallelism does the length need?"
+    world, question = problem.world, "How much context parallelism does the length need?"
     if cp is None:
-        largest = sharded(problem, problem.world)
-        answer = f"more than {problem.world}: even cp {problem.world} does not fit; {_reach(problem, largest)}"
-        return TraceStep(rule="T6", question=question, answer=answer, value=None, limit=problem.world, source="formula")
-    share = format_tokens(-(-tokens // cp))
-    answer = f"cp {cp}: {share} tokens a GPU; {_reach(problem, sharded(problem, cp))}"
-    return TraceStep(rule="T6", question=question, answer=answer, value=cp, limit=problem.world, source="formula")
+        answer = f"more than {world}: even cp {world} does not fit; {_reach(problem, sharded(problem, world))}"
+        return _step("T6", question, answer, limit=world)
+    layout = sharded(problem, cp)
+    share = format_tokens(-(-problem.workload.sequence_len // cp))
+    tight = "" if fits(problem, layout) else " (tight)"
+    answer = f"cp {cp}{tight}: {share} tokens a GPU; with room to spare {_reach(problem, layout)}"
+    return _step("T6", question, answer, value=cp, limit=world)
 
 
 def _reach(problem: Problem, layout: Layout) -> str:
@@ -148,88 +150,65 @@ def _ring_link(problem: Problem, layout: Layout) -> GroupLink:
     return group_links(problem.fabric, layout, rank_order(problem.fabric.node, layout))["cp_ring"]
 
 
-def _on_nvlink(problem: Problem, layout: Layout, link: GroupLink) -> TraceStep:
-    best = is_nvlink(link.worst)
-    flip = (
-        "a node without NVLink, or a group beyond the island, turns it"
-        if best
-        else "a smaller group or NVLink turns it"
-    )
-    answer = f"{'yes' if best else 'no'}: the slowest hop at cp {layout.cp} is {link.worst}, {format_rate(link.bytes_per_s)}; {flip}"
-    return TraceStep(
-        rule="T3", question=f"Are the groups of cp {layout.cp} on NVLink?", answer=answer,
-        value=link.bytes_per_s, limit=None, source="card",
-    )  # fmt: skip
+def _on_nvlink(layout: Layout, link: GroupLink) -> TraceStep:
+    holds, rate = is_nvlink(link.worst), format_rate(link.bytes_per_s)
+    turn = "a group beyond the NVLink island turns it" if holds else "NVLink between them turns it"
+    answer = f"{_yes(holds)}: the slowest hop is {link.worst}, {rate}; {turn}"
+    question = f"Are the groups of cp {layout.cp} on NVLink?"
+    return _step("T3", question, answer, value=link.bytes_per_s, source="card")
 
 
 def _is_hidden(problem: Problem, layout: Layout, link: GroupLink) -> TraceStep:
     candidate = replace(lightest(problem, layout), cp_method="ring")
-    needed = tokens_to_hide(candidate, {"cp_ring": link})
-    local = candidate.sequence_share
-    hidden = local >= needed and problem.gpu.precision != "fp32"
+    needed, local = tokens_to_hide(candidate, {"cp_ring": link}), candidate.sequence_share
+    question = f"Does attention hide the ring's traffic at cp {layout.cp}?"
+    if problem.gpu.precision == "fp32":
+        answer = "no: gloo shares the cores that compute; processes on GPUs turn it"
+        return _step("F5", question, answer, value=local)
     sign = "≥" if local >= needed else "<"
-    why = (
-        "gloo shares the cores that compute"
-        if problem.gpu.precision == "fp32"
-        else "2 (kv heads / heads) FLOP/s / (bytes/s)"
-    )
     answer = (
-        f"{'yes' if hidden else 'no'}: {format_count(local)} local tokens {sign} {format_count(needed)} needed, {why}; "
-        f"turns at {format_count(needed * layout.cp)} tokens"
+        f"{_yes(local >= needed)}: {format_count(local)} local tokens {sign} {format_count(needed)} needed, "
+        f"2 (kv heads / heads) FLOP/s / (bytes/s); turns at {format_count(needed * layout.cp)} tokens"
     )
-    return TraceStep(
-        rule="F5", question=f"Does attention hide the ring's traffic at cp {layout.cp}?", answer=answer,
-        value=local, limit=needed, source="formula",
-    )  # fmt: skip
+    return _step("F5", question, answer, value=local, limit=needed)
 
 
 def _needs_tp(problem: Problem, best: Plan | None) -> TraceStep:
-    question = "Does it need tensor parallelism?"
-    layer = 4 * problem.model.layer_parameters * (4 if problem.gpu.precision == "fp32" else 2)
+    question, width = "Does it need tensor parallelism?", 4 if problem.gpu.precision == "fp32" else 2
     if best is not None and best.layout.tp > 1:
-        answer = f"yes: tp {best.layout.tp} comes out first; it turns where dp_shard × cp alone fits and is faster"
-        return TraceStep(
-            rule="T5", question=question, answer=answer, value=best.layout.tp, limit=None, source="formula"
-        )
+        answer = f"yes: tp {best.layout.tp} comes out first; turns where dp_shard × cp alone fits and is faster"
+        return _step("T5", question, answer, value=best.layout.tp)
+    # Parameters gathered for this layer and the next, its gradient, and the float32 input of its reduction.
+    layer = (3 * width + FLOAT32_BYTES) * problem.model.layer_parameters
     answer = (
-        f"no: dp_shard × cp divides the states over {problem.world} GPUs already, and a gathered layer with its gradient is "
-        f"{format_bytes(layer)}; it turns when that, or one layer's activations, outgrow a GPU"
+        f"no: dp_shard × cp divides the states already, and a layer in flight takes {format_bytes(layer)}; "
+        "turns when that, or one layer's activations, outgrow a GPU"
     )
-    return TraceStep(
-        rule="T5", question=question, answer=answer, value=layer, limit=problem.limit_bytes, source="formula"
-    )
+    return _step("T5", question, answer, value=layer, limit=problem.limit_bytes)
 
 
 def _locked(problem: Problem, best: Plan | None, free: Plan | None) -> TraceStep:
     sizes = ", ".join(f"{axis} = {size}" for axis, size in problem.workload.lock.items())
-    choice = "nothing fits" if free is None else f"we would choose {free.layout.words}"
-    if free is not None and best is not None and free.layout == best.layout:
-        choice = "we would choose the same"
-    elif free is not None and best is not None:
-        ratio = best.tokens_per_s_per_gpu / free.tokens_per_s_per_gpu
-        choice += f"; the lock runs at {ratio:.0%} of its speed"
-    return TraceStep(
-        rule="lock",
-        question="What is locked?",
-        answer=f"{sizes}; without the lock {choice}",
-        value=None,
-        limit=None,
-        source="formula",
-    )
+    if free is None:
+        choice = "nothing fits either"
+    elif best is None:
+        choice = f"{free.layout.words} fits"
+    elif free.layout == best.layout:
+        choice = "the choice is the same"
+    else:
+        share = format_percent(best.tokens_per_s_per_gpu / free.tokens_per_s_per_gpu)
+        choice = f"we would choose {free.layout.words}; the lock runs at {share} of its speed"
+    return _step("lock", "What is locked?", f"{sizes}; without the lock {choice}")
 
 
 def _decision(problem: Problem, plans: tuple[Plan, ...], rejected: tuple[Rejection, ...]) -> TraceStep:
     question = "Which layout, then?"
     if not plans:
-        fix = next((one.fix for one in rejected if one.fix and within_lock(problem, one.layout)), None)
-        answer = f"none: {f'{fix}' if fix else 'every layout breaks a rule'}"
-        return TraceStep(rule="decision", question=question, answer=answer, value=None, limit=None, source="formula")
-    best = plans[0]
-    answer = f"{best.layout.words}, recompute {next(iter(best.recompute))}, {format_count(best.tokens_per_s_per_gpu)} tokens/s/GPU"
-    other = next((plan for plan in plans if plan.layout != best.layout), None)
+        fix = next((one.fix for one in rejected if one.fix), "every layout breaks a rule")
+        return _step("decision", question, f"none: {fix}")
+    best, other = plans[0], next(iter(plans[1:]), None)
+    speed = best.tokens_per_s_per_gpu
+    answer = f"{best.layout.words}, recompute {next(iter(best.recompute))}, {format_count(speed)} tokens/s/GPU"
     if other is not None:
         answer += f"; next {other.layout.words} with {format_count(other.tokens_per_s_per_gpu)}"
-    return TraceStep(
-        rule="decision", question=question, answer=answer, value=best.tokens_per_s_per_gpu,
-        limit=None if other is None else other.tokens_per_s_per_gpu, source="formula",
-    )  # fmt: skip
+    return _step("decision", question, answer, value=speed, limit=other and other.tokens_per_s_per_gpu)
