@@ -180,6 +180,8 @@ def require_gpu(name: str) -> GpuSpec:
 
 def _nearest(name: str, known: Iterable[str], also: str = "") -> str:
     names = list(known)
-    near = difflib.get_close_matches(name.lower().split("/")[-1], names, n=3, cutoff=0.5)
+    wanted = name.lower().split("/")[-1]
+    starting = [known_name for known_name in names if wanted and known_name.startswith(wanted)]
+    near = starting[:3] or difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
     hint = f"nearest: {', '.join(near)}; " if near else ""
     return f"{hint}give {also}one of: {', '.join(names)}"

@@ -34,11 +34,8 @@ def read_yaml(text: str, *, name: str) -> tuple[dict[str, Any], dict[str, int]]:
 
     Raises ConfigError with `name` and the line for text that is no YAML, no mapping, or has a key twice at any depth.
     """
-    loader = _Loader(text)
     try:
-        root = _require_mapping(loader.get_single_node(), name)
-        _require_unique_keys(root, name)
-        values: dict[str, Any] = loader.construct_document(root)
+        return _read(text, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
@@ -47,6 +44,14 @@ def read_yaml(text: str, *, name: str) -> tuple[dict[str, Any], dict[str, int]]:
         raise ConfigError(f"{name}: not YAML: {error}; write plain text in UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name}: holds a value that YAML cannot read: {error}; put it in quotes") from error
+
+
+def _read(text: str, name: str) -> tuple[dict[str, Any], dict[str, int]]:
+    loader = _Loader(text)
+    try:
+        root = _require_mapping(loader.get_single_node(), name)
+        _require_unique_keys(root, name)
+        values: dict[str, Any] = loader.construct_document(root)
     finally:
         loader.dispose()
     strange = [key for key in values if not isinstance(key, str)]

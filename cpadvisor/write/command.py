@@ -28,7 +28,8 @@ def launch_env(workload: Workload, plan: Plan) -> Mapping[str, str]:
         return {}
     order = ",".join(str(index) for index in plan.order)
     is_plain = list(plan.order) == list(range(len(plan.order)))
-    visible = {} if is_plain and workload.nodes > 1 else {"CUDA_VISIBLE_DEVICES": order}
+    numbered = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": order}
+    visible = {} if is_plain and workload.nodes > 1 else numbered
     return {
         **visible,
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # long sequences fragment the allocator
