@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError, WriteError
 from cpadvisor.launch.environment import RUN_VARIABLE
+from cpadvisor.node import Holder
 from cpadvisor.processes import ProcessId, carrying, descendants, is_alive, send
 from cpadvisor.rundir import STOP_FILE, boot_id, write_atomically
 from cpadvisor.runrecord import RunRecord, read_record
@@ -122,16 +123,8 @@ def _wait_until_none(living: Callable[[], set[ProcessId]], seconds: float) -> No
 
 def _check_gpus(pids: frozenset[int]) -> None:
     """Wait until no GPU shows memory of these ended processes; the driver frees it a moment after they are gone."""
-    from cpadvisor.probe import nvml  # only runs on GPUs get here
-
     deadline = time.monotonic() + _GPU_S
-    while True:
-        try:
-            held = [holder for holder in nvml.read_node().holders if holder.pid in pids]
-        except MissingError:
-            return
-        if not held:
-            return
+    while held := [holder for holder in _holders() if holder.pid in pids]:
         if time.monotonic() > deadline:
             rows = "; ".join(f"GPU {holder.gpu}: {format_bytes(holder.used_bytes)}" for holder in held)
             raise LaunchError(
@@ -139,3 +132,12 @@ def _check_gpus(pids: frozenset[int]) -> None:
                 "see `nvidia-smi`; a GPU that keeps it needs a reset"
             )
         time.sleep(_LOOK_S)
+
+
+def _holders() -> tuple[Holder, ...]:
+    from cpadvisor.probe import nvml  # only runs on GPUs get here
+
+    try:
+        return nvml.read_node().holders
+    except MissingError:
+        return ()

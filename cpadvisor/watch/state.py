@@ -1,5 +1,6 @@
 """The state of a run follows from its processes, its events and its exit status; no file says it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,12 +64,14 @@ def _final(seen: Evidence) -> str:
     ends = seen.ends.values()
     if sum(end.state == "done" for end in ends) == seen.world:
         return "done"
-    failures = [end.t for end in ends if end.state == "failed"]
+    failed = min((end.t for end in ends if end.state == "failed"), default=math.inf)
+    stopped = min((end.t for end in ends if end.state == "stopped"), default=math.inf)
     if seen.stop_asked_t is not None:
-        return "failed" if failures and min(failures) < seen.stop_asked_t else "stopped"
-    if failures or seen.rank_failed:
+        return "failed" if failed < seen.stop_asked_t else "stopped"
+    # A rank that is stopped from outside breaks its peers' connections, and a rank that fails has its peers stopped.
+    if seen.rank_failed or failed < stopped:
         return "failed"
-    if any(end.state == "stopped" for end in ends):
+    if stopped < math.inf:
         return "stopped"
     if seen.exit is not None:
         return "failed" if seen.exit else "done"

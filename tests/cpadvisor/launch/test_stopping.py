@@ -13,6 +13,7 @@ import pytest
 
 from cpadvisor import launch
 from cpadvisor.errors import LaunchError
+from cpadvisor.node import Holder
 from cpadvisor.processes import ProcessId, identify
 from cpadvisor.runrecord import read_record, write_record
 from cpadvisor.watch.monitor import Monitor
@@ -216,3 +217,27 @@ def test_two_watchers_agree(long_run: Path) -> None:
     launch.stop(long_run)
     one, other = first.poll(), second.poll()
     assert (one.state, one.exit, one.reason, one.loss) == (other.state, other.exit, other.reason, other.loss)
+
+
+def hold(run_dir: Path) -> Holder:
+    rank = Monitor(run_dir).poll().ranks[0]
+    assert rank.pid is not None
+    write_record(run_dir, replace(read_record(run_dir), gpus=(0, 1)))
+    return Holder(gpu=0, pid=rank.pid, user="me", command="python", used_bytes=3 * 2**30)
+
+
+def test_stop_waits_until_the_driver_has_freed_the_memory(long_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = hold(long_run)
+    other = replace(holder, pid=1)
+    answers = [(holder, other), (holder, other), (other,)]
+    monkeypatch.setattr("cpadvisor.launch.stopping._holders", lambda: answers.pop(0))
+    assert launch.stop(long_run).state == "stopped"
+    assert answers == []
+
+
+def test_memory_that_the_driver_keeps_is_told(long_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = hold(long_run)
+    monkeypatch.setattr("cpadvisor.launch.stopping._holders", lambda: (holder,))
+    monkeypatch.setattr("cpadvisor.launch.stopping._GPU_S", 0.0)
+    with pytest.raises(LaunchError, match=r"the driver still holds memory for them \(GPU 0: 3.0 GiB\)"):
+        launch.stop(long_run)
