@@ -1,0 +1,48 @@
+"""The keys that every screen has, and the help page that is made from all keys."""
+
+from collections.abc import Iterable
+
+from textual.binding import Binding
+
+from cpadvisor.tui.widgets.lines import Line
+
+APP_KEYS = [
+    Binding("1", "stage('node')", "Node", id="go-node", tooltip="GPUs, links, holders of memory", show=False),
+    Binding("2", "stage('plan')", "Plan", id="go-plan", tooltip="Ranked layouts and why others fail", show=False),
+    Binding("3", "stage('config')", "Config", id="go-config", tooltip="The file, its diff and findings", show=False),
+    Binding("4", "stage('run')", "Run", id="go-run", tooltip="The live run beside its prediction", show=False),
+    Binding("c", "cpu", "CPU node", id="cpu", tooltip="Switch between this machine's CPU and the node before"),
+    Binding("L", "launch", "Launch", id="launch", tooltip="Start the chosen plan and watch it"),
+    Binding("X", "stop", "Stop", id="stop", tooltip="Stop the run, after a question"),
+    Binding("space", "pause", "Pause", id="pause", tooltip="Hold the picture still; the run goes on", show=False),
+    Binding("z", "zoom", "Zoom", id="zoom", tooltip="The focused panel alone; escape brings all back", show=False),
+    Binding("t", "next_theme", "Theme", id="theme", tooltip="The next theme", show=False),
+    Binding("question_mark,f1", "help", "Help", id="help", tooltip="All keys, and the way to a live run"),
+    Binding("ctrl+p,colon", "command_palette", "Palette", id="palette", tooltip="Every action by name", show=False),
+    Binding("q", "leave", "Quit", id="quit", tooltip="Back, or quit; a live run is asked about"),
+]
+
+THE_WAY: tuple[Line, ...] = (
+    (("From Node to a live run: four keys", "accent"),),
+    (("  2 3 w L  ", "plain"), ("look at the plan, look at the file, write it, launch it", "muted")),
+    (("  c 2 3 L  ", "plain"), ("without a GPU: the same on two processes of this CPU", "muted")),
+    (("  L alone launches the chosen plan from a copy; your own file is written by w only.", "muted"),),
+)
+
+
+def help_lines(groups: Iterable[tuple[str, Iterable[Binding]]]) -> tuple[Line, ...]:
+    """The way to a run, then each group of keys with what they do."""
+    lines: list[Line] = [*THE_WAY]
+    for title, bindings in groups:
+        lines.extend([(("", "plain"),), ((title, "accent"),)])
+        lines.extend(
+            ((f"  {key_label(binding.key):<12}", "plain"), (binding.tooltip or binding.description, "muted"))
+            for binding in bindings
+        )
+    return tuple(lines)
+
+
+def key_label(key: str) -> str:
+    """A binding's keys as they are printed on a keyboard: `?, F1` for question_mark,f1."""
+    names = {"question_mark": "?", "colon": ":", "pageup": "PgUp", "pagedown": "PgDn", "f1": "F1", "escape": "esc"}
+    return ", ".join(names.get(part, part.replace("ctrl+", "^")) for part in key.split(","))

@@ -1,0 +1,110 @@
+"""What every stage screen has: the context strip, a body, the footer, and the notice of a small terminal."""
+
+from typing import TYPE_CHECKING, cast
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from cpadvisor.tui.i18n import Words
+from cpadvisor.tui.session import Session, request_label
+from cpadvisor.tui.terminal import SMALLEST
+from cpadvisor.tui.widgets.lines import Line
+from cpadvisor.tui.widgets.strip import ContextStrip, Stage
+
+if TYPE_CHECKING:
+    from cpadvisor.tui.app import CpadvisorApp
+
+STAGES = (("1", "node"), ("2", "plan"), ("3", "config"), ("4", "run"))
+STATE_TONES = {"running": "ok", "done": "ok", "failed": "bad", "lost": "bad", "stopped": "warn", "stopping": "warn"}
+STATE_MARKS = {"failed": "✖", "lost": "✖", "stopped": "▲", "stopping": "▲"}
+
+
+class StageScreen(Screen[None]):
+    """One stage. Subclasses compose a body and show a session."""
+
+    MODE = ""
+
+    session: reactive[Session] = reactive(Session, always_update=False)
+
+    @property
+    def words(self) -> Words:
+        """The app's language."""
+        return cast("CpadvisorApp", self.app).words
+
+    def compose(self) -> ComposeResult:
+        """Strip, body, footer, and the notice that replaces them in a small terminal."""
+        stages = tuple(Stage(key=key, mode=mode, title=self.words[mode]) for key, mode in STAGES)
+        yield ContextStrip(stages, active=self.MODE)
+        with VerticalScroll(id="body", can_focus=False):
+            yield from self.body()
+        yield Footer(compact=True, show_command_palette=False)
+        yield Static(id="small", markup=False)
+
+    def body(self) -> ComposeResult:
+        """The widgets of the stage."""
+        yield from ()
+
+    def show(self, session: Session) -> None:
+        """Hand the parts of the session to the widgets."""
+
+    def on_mount(self) -> None:
+        """Draw what is known already."""
+        self.session = cast("CpadvisorApp", self.app).session
+        self._show()
+
+    def watch_session(self) -> None:
+        """Draw the new session."""
+        if self.is_mounted:
+            self._show()
+
+    def on_resize(self) -> None:
+        """Below the smallest size, say so in place of a body that nobody could read."""
+        width, height = self.size
+        small = width < SMALLEST[0] or height < SMALLEST[1]
+        self.set_class(small, "-small")
+        notice = f"needs {SMALLEST[0]}x{SMALLEST[1]}, this terminal is {width}x{height}"
+        self.query_one("#small", Static).update(notice)
+
+    def _show(self) -> None:
+        self.query_one(ContextStrip).line = context_line(self.session, self.words)
+        self.show(self.session)
+
+
+def context_line(session: Session, words: Words) -> Line:
+    """`dgx-h100 recorded · llama-3.1-8b · 32K · 1×2×1×4 · ● running 12/50`."""
+    machine, plan = session.machine, session.plan
+    node = f"{machine.node.name} {machine.node.source}" if machine else words["looking"]
+    model, length = request_label(session.request)
+    parts: list[Line] = [((node, "plain"),), ((model, "plain"),), ((length, "plain"),)]
+    if plan is not None:
+        parts.append(((plan.layout.label, "accent"),))
+    parts.append(run_state(session, words))
+    joined: list[tuple[str, str]] = []
+    for part in parts:
+        joined.extend([(" · ", "faint"), *part] if joined else part)
+    return tuple(joined)
+
+
+def run_state(session: Session, words: Words) -> Line:
+    """The state of the run with a mark, so that it is told without colour too."""
+    if session.busy in ("launch", "stop"):
+        return (("◌ launching" if session.busy == "launch" else "◌ stopping", "warn"),)
+    if session.live is None:
+        return ((f"○ {words['idle']}", "muted"),)
+    view = session.live.view
+    tone = STATE_TONES.get(view.state, "warn")
+    mark = STATE_MARKS.get(view.state, "●")
+    steps = f" {view.step}/{view.steps}" if view.step and view.steps else ""
+    return ((f"{mark} {view.state}{steps}", tone),)
+
+
+def panel(widget: Widget, title: str, subtitle: str = "") -> None:
+    """Title at the left of the upper border, live figures at the right of the lower one; never read as markup."""
+    from textual.content import Content
+
+    widget.border_title = Content(title)
+    widget.border_subtitle = Content(subtitle)

@@ -1,0 +1,154 @@
+"""Config: the file line by line with where each comes from, the change against the disk, and what `check` finds."""
+
+import re
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+
+from cpadvisor import units
+from cpadvisor.tui.screens.base import StageScreen, panel
+from cpadvisor.tui.screens.reader import Reader
+from cpadvisor.tui.session import Draft, Session
+from cpadvisor.tui.widgets.lines import Line, Lines
+from cpadvisor.tui.widgets.prose import Prose
+from cpadvisor.tui.widgets.table import Column, Grid, Row, RowTable, cell
+
+SEVERITY = {"error": ("✖", "bad"), "warning": ("▲", "warn"), "note": ("○", "muted")}
+_TOP_KEY = re.compile(r"([A-Za-z_][\w-]*):")
+
+
+class ConfigScreen(StageScreen):
+    """The file at the left; change, findings and command at the right."""
+
+    MODE = "config"
+    AUTO_FOCUS = "#file"
+    BINDINGS = [
+        Binding("w", "app.write", "Write", id="config-write", tooltip="Write the file; the old one is kept as .bak"),
+    ]
+
+    def body(self) -> ComposeResult:
+        """Two columns, one below the other in a narrow terminal."""
+        yield RowTable(id="file")
+        with Vertical(id="about-file"):
+            yield Lines(id="diff")
+            yield RowTable(id="findings")
+            yield Prose(id="command")
+
+    def show(self, session: Session) -> None:
+        """Hand the draft to the widgets."""
+        words, draft = self.words, session.draft
+        problem = session.problems.get("draft") or session.problems.get("write")
+        for name, title in (("file", "file"), ("diff", "diff"), ("findings", "checks"), ("command", "command")):
+            panel(self.query_one(f"#{name}"), words[title])
+        if draft is None:
+            said = problem or session.problems.get("plan") or words["planning"]
+            self.query_one("#file", RowTable).grid = Grid(columns=FILE_COLUMNS, empty=said)
+            return
+        self._show_draft(draft, problem)
+
+    def _show_draft(self, draft: Draft, problem: str | None) -> None:
+        words = self.words
+        panel(self.query_one("#file"), str(draft.path), words["saved" if draft.is_saved else "not saved"])
+        self.query_one("#file", RowTable).grid = Grid(columns=FILE_COLUMNS, rows=file_rows(draft))
+        changes = sum(1 for line in draft.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+        panel(self.query_one("#diff"), words["diff"], f"{units.format_count(changes)} ±" if changes else "")
+        self.query_one("#diff", Lines).lines = diff_lines(draft, words["saved"])
+        self.query_one("#findings", RowTable).grid = Grid(
+            columns=FINDING_COLUMNS, rows=finding_rows(draft), empty="● nothing to mend"
+        )
+        panel(self.query_one("#findings"), words["checks"], finding_counts(draft))
+        lines: list[Line] = [((problem, "bad"),)] if problem else []
+        self.query_one("#command", Prose).lines = (*lines, ((draft.command, "plain"),))
+
+    @on(RowTable.Picked, "#findings")
+    def _read_finding(self, event: RowTable.Picked) -> None:
+        if self.session.draft is not None:
+            finding = self.session.draft.findings[event.index]
+            fix: Line = (("fix  ", "muted"), (finding.fix or units.DASH, "ok"))
+            lines: tuple[Line, ...] = (((finding.message, "plain"),), (("", "plain"),), fix)
+            self.app.push_screen(Reader(f"{finding.rule} {finding.key or ''}", lines))
+
+    @on(RowTable.Picked, "#file")
+    def _read_line(self, event: RowTable.Picked) -> None:
+        draft = self.session.draft
+        key = None if draft is None else keys_of(draft.text)[event.index]
+        line = None if draft is None else next((each for each in draft.lines if each.key == key), None)
+        if line is not None:
+            about: tuple[Line, ...] = (((line.origin, "accent"),), ((line.comment or "", "plain"),))
+            self.app.push_screen(Reader(line.key, about))
+
+
+FILE_COLUMNS = (
+    Column(title="", right=True),
+    Column(title="line", flexible=True),
+    Column(title="from"),
+)
+
+FINDING_COLUMNS = (
+    Column(title=""),
+    Column(title="rule"),
+    Column(title="key"),
+    Column(title="message"),
+    Column(title="fix", flexible=True),
+)
+
+
+def keys_of(text: str) -> tuple[str | None, ...]:
+    """The top-level key that each line of a YAML text belongs to; a comment belongs to none."""
+    keys: list[str | None] = []
+    for line in text.splitlines():
+        match = _TOP_KEY.match(line)
+        if match:
+            keys.append(match[1])
+        elif line.startswith("#") or not line.strip():
+            keys.append(None)
+        else:
+            keys.append(keys[-1] if keys else None)
+    return tuple(keys)
+
+
+def file_rows(draft: Draft) -> tuple[Row, ...]:
+    """The lines of the file, numbered, with the origin of the key beside its first line."""
+    origins = {line.key: line.origin for line in draft.lines}
+    rows: list[Row] = []
+    last: str | None = None
+    for number, (line, key) in enumerate(zip(draft.text.splitlines(), keys_of(draft.text), strict=True), start=1):
+        origin = origins.get(key, "") if key is not None and key != last else ""
+        last = key
+        tone = "faint" if key is None else "plain"
+        rows.append((cell(str(number), "faint"), cell(line, tone), cell(origin, "accent")))
+    return tuple(rows)
+
+
+def diff_lines(draft: Draft, saved: str) -> tuple[Line, ...]:
+    """The unified diff, coloured by its first character."""
+    if not draft.diff:
+        return ((("● ", "ok"), (saved, "muted")),)
+    tones = {"+": "ok", "-": "bad", "@": "accent"}
+    return tuple(((line, tones.get(line[:1], "muted")),) for line in draft.diff.splitlines())
+
+
+def finding_rows(draft: Draft) -> tuple[Row, ...]:
+    """One line a finding."""
+    return tuple(
+        (
+            cell(*SEVERITY.get(finding.severity, ("○", "muted"))),
+            cell(finding.rule, "muted"),
+            cell(finding.key or units.DASH, "accent"),
+            cell(finding.message),
+            cell(finding.fix or units.DASH, "ok" if finding.fix else "muted"),
+        )
+        for finding in draft.findings
+    )
+
+
+def finding_counts(draft: Draft) -> str:
+    """`✖ 1  ▲ 2`, leaving out what there is none of."""
+    counts = [
+        f"{mark} {number}"
+        for severity, (mark, _) in SEVERITY.items()
+        if (number := sum(finding.severity == severity for finding in draft.findings))
+    ]
+    return "  ".join(counts) or "● 0"

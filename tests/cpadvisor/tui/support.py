@@ -1,0 +1,236 @@
+"""A node, an answer, a file and a run made by hand, and stages that give them without a machine."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from cpadvisor import catalog, units
+from cpadvisor.errors import UsageError
+from cpadvisor.job import Job, Request, parse_lock
+from cpadvisor.node import Gpu, Holder, Host, Node, Ring
+from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Rejection, StepEstimate, TraceStep
+from cpadvisor.plan.layout import AXES, Layout
+from cpadvisor.plan.workload import Workload
+from cpadvisor.tui.app import CpadvisorApp
+from cpadvisor.tui.session import Answer, Draft, Live, Machine
+from cpadvisor.tui.work import Saved
+from cpadvisor.units import GIB
+from cpadvisor.watch.view import RankView, RunView
+
+
+def h100_node(*, count: int = 8) -> Node:
+    """`count` H100s, all pairs over NV18; GPU 6 is half full."""
+    return Node(
+        name="dgx-h100",
+        source="recorded",
+        gpus=tuple(
+            Gpu(
+                index=index,
+                name="NVIDIA H100 80GB HBM3",
+                memory_bytes=80 * GIB,
+                used_bytes=40 * GIB if index == 6 else 0,
+                numa=index // 4,
+                cpus="0-55" if index < 4 else "56-111",
+            )
+            for index in range(count)
+        ),
+        links=tuple(tuple(None if row == column else "NV18" for column in range(count)) for row in range(count)),
+        host=Host(cpus=112, memory_bytes=2048 * GIB),
+        holders=(Holder(gpu=6, pid=4211, user="alice", command="python [serve] --x", used_bytes=40 * GIB),),
+    )
+
+
+def machine(node: Node) -> Machine:
+    """The node with its ring in order and one warning in brackets, which markup would swallow."""
+    return Machine(
+        node=node,
+        note="shown from a record",
+        gpu=catalog.require_gpu("h100-80g"),
+        islands=(node.indices,),
+        ring=Ring(order=node.indices, worst=node.links[0][1]),
+        warnings=("GPU 6 is held by [alice]",),
+    )
+
+
+def plan(layout: Layout, *, peak_gib: float, tokens_per_s: float) -> Plan:
+    """A plan whose figures are easy to find on a screen."""
+    peak = int(peak_gib * GIB)
+    return Plan(
+        layout=layout,
+        order=tuple(range(layout.world)),
+        cp_method="ring" if layout.cp > 1 else "none",
+        recompute={"full": 32},
+        micro_batch=1,
+        accumulation=1,
+        memory=MemoryEstimate(
+            peak_bytes=peak,
+            low_bytes=int(peak * 0.9),
+            high_bytes=int(peak * 1.1),
+            limit_bytes=79 * GIB,
+            instant="backward",
+            terms_bytes={"parameters": peak // 2, "activations": peak - peak // 2},
+        ),
+        step=StepEstimate(total_s=2.19, low_s=1.9, high_s=2.6, terms_s={"matmul": 1.5, "attention": 0.69}),
+        tokens_per_s_per_gpu=tokens_per_s,
+        mfu=0.41,
+        groups={axis: layout.groups(axis) for axis in AXES},
+    )
+
+
+def advice(workload: Workload, *, node: str = "dgx-h100") -> Advice:
+    """Two plans, one rejection, one question, and a card that differs."""
+    return Advice(
+        node=node,
+        model=workload.model.name,
+        sequence_len=workload.sequence_len,
+        gpus=8,
+        engine=workload.engine,
+        plans=(
+            plan(Layout(dp_shard=4, cp=2), peak_gib=46.1, tokens_per_s=14900),
+            plan(Layout(dp_shard=8), peak_gib=71.3, tokens_per_s=12300),
+        ),
+        rejected=(
+            Rejection(
+                layout=Layout(tp=8),
+                rule="engine",
+                value=8,
+                limit=1,
+                why="the bundled trainer does not do tp yet",
+                fix="tp 1",
+            ),
+        ),
+        trace=(
+            TraceStep(
+                rule="T1",
+                question="Do the states fit on one GPU?",
+                answer="no: 119.7 GiB against 79.0 GiB",
+                value=119.7,
+                limit=79.0,
+                source="formula",
+            ),
+        ),
+        card=CardAnswer(layout=Layout(cp=8), agrees=False, why="row L1 gives long lengths to cp"),
+    )
+
+
+def run_view(*, state: str = "running", steps: int = 12) -> RunView:
+    """A run of two ranks, `steps` steps old, with its prediction."""
+    return RunView(
+        run="20261123-tiny-1x1x1x2",
+        directory=Path("run"),
+        state=state,
+        model="tiny",
+        layout={"cp": 2},
+        layout_label="1×1×1×2",
+        sequence_len=8192,
+        world=2,
+        cp_method="ring",
+        kernel="flash_cpu",
+        step=steps,
+        steps=50,
+        elapsed_s=83.0,
+        eta_s=120.0,
+        loss=tuple((step, 6.0 - step / 10) for step in range(1, steps + 1)),
+        tokens_per_s_per_gpu=tuple((step, 1900.0 + step) for step in range(1, steps + 1)),
+        step_s=tuple((step, 2.1) for step in range(1, steps + 1)),
+        split_s={"forward": 0.8, "backward": 1.1, "optimizer": 0.2},
+        grad_norm=0.913,
+        ranks=(
+            RankView(rank=0, pid=101, alive=True, allocated_bytes=3 * GIB, peak_bytes=4 * GIB),
+            RankView(rank=1, pid=102, alive=True, allocated_bytes=3 * GIB, peak_bytes=5 * GIB),
+        ),
+        peak_bytes=5 * GIB,
+        prediction={
+            "peak_bytes": 6 * GIB,
+            "low_bytes": 4 * GIB,
+            "high_bytes": 7 * GIB,
+            "step_s": 2.0,
+            "tokens_per_s_per_gpu": 2048.0,
+        },
+    )
+
+
+CONFIG_TEXT = "# written for dgx-h100\nbase_model: llama\nsequence_len: 32768\nfsdp_config:\n  reshard: true\n"
+
+
+@dataclass
+class FakeWork:
+    """Stages that answer at once; `calls` tells which were asked."""
+
+    node: Node = field(default_factory=h100_node)
+    calls: list[str] = field(default_factory=list)
+    views: list[RunView] = field(default_factory=lambda: [run_view()])
+    on_disk: str | None = "base_model: llama\nsequence_len: 8192\n"
+    findings: tuple[Any, ...] = ()
+
+    def machine(self, request: Request) -> Machine:
+        self.calls.append(f"machine {request.node}")
+        node = self.node if request.node != "cpu" else replace(h100_node(count=2), name="cpu")
+        return machine(node)
+
+    def answer(self, machine: Machine, request: Request) -> Answer:
+        self.calls.append(f"answer {request.model} {request.sequence_len} {request.lock}")
+        spec = catalog.find_model(request.model or "")
+        lock = parse_lock(request.lock)
+        if request.engine not in ("cpadvisor", "axolotl-0.21"):
+            raise UsageError(f"engine {request.engine!r} is not known")
+        workload = Workload(
+            model=spec, sequence_len=units.parse_tokens(request.sequence_len or ""), engine=request.engine, lock=lock
+        )
+        job = Job(node=machine.node, gpu=catalog.require_gpu("h100-80g"), workload=workload)
+        told = advice(workload, node=machine.node.name)
+        unlocked = replace(told, plans=told.plans[1:]) if lock else None
+        return Answer(request=request, job=job, advice=told, unlocked=unlocked)
+
+    def draft(self, answer: Answer, plan: Plan) -> Draft:
+        self.calls.append(f"draft {plan.layout.label}")
+        line = SimpleNamespace
+        return Draft(
+            plan=plan,
+            path=Path("cpadvisor.yaml"),
+            lines=(
+                line(key="base_model", value="llama", origin="job", comment="the model"),
+                line(key="sequence_len", value=32768, origin="job", comment=""),
+                line(key="fsdp_config", value={}, origin="plan", comment=""),
+            ),
+            text=CONFIG_TEXT,
+            on_disk=self.on_disk,
+            diff="" if self.on_disk == CONFIG_TEXT else "--- a\n+++ b\n-sequence_len: 8192\n+sequence_len: 32768\n",
+            findings=self.findings,
+            command="cpadvisor launch cpadvisor.yaml",
+        )
+
+    def save(self, draft: Draft) -> Saved:
+        self.calls.append("save")
+        self.on_disk = draft.text
+        return Saved(path=draft.path, backup=Path("cpadvisor.yaml.bak"))
+
+    def launch(self, draft: Draft) -> Path:
+        self.calls.append(f"launch {draft.plan.layout.label}")
+        return Path("runs/20261123-tiny-1x1x1x2")
+
+    def stop(self, run_dir: Path) -> RunView:
+        self.calls.append("stop")
+        return replace(self.views[-1], state="stopped")
+
+    def watcher(self, run_dir: Path) -> "FakeWatcher":
+        return FakeWatcher(self.views)
+
+
+class FakeWatcher:
+    """Gives the views in turn, the last one again and again."""
+
+    def __init__(self, views: list[RunView]) -> None:
+        self._views = views
+        self._place = 0
+
+    def look(self, rank: int) -> Live:
+        view = self._views[min(self._place, len(self._views) - 1)]
+        self._place += 1
+        return Live(view=view, log=(f"[rank{rank}] step 12 loss 4.8", "[b]not markup[/b]"), rank=rank)
+
+
+def frame(app: CpadvisorApp) -> str:
+    """The screen as text, one line a row."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
