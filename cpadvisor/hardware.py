@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from cpadvisor.node import is_nvlink
 
+CPU_KEY = "cpu"
+"""The product under which processes of the host are planned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSpec:
@@ -33,6 +36,11 @@ class GpuSpec:
     aliases: tuple[str, ...] = ()
     """Parts of NVML product names that mean this product."""
     source: str
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether this stands for a gloo process of the host and not for a GPU."""
+        return self.key == CPU_KEY
 
 
 PCIE_SHARES = {"PIX": 1.0, "PXB": 1.0, "PHB": 0.8, "NODE": 0.7, "SYS": 0.5, "SOC": 0.5}

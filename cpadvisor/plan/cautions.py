@@ -59,7 +59,7 @@ def _about_links(problem: Problem, candidate: Candidate, links: Links) -> list[s
         found.append(
             f"the cp group of {layout.cp} spans nodes: each hop is held to {format_rate(ring.bytes_per_s)} (card T3)"
         )
-    elif layout.cp > 1 and problem.gpu.precision != "fp32" and not is_nvlink(ring.worst):
+    elif layout.cp > 1 and not problem.gpu.is_cpu and not is_nvlink(ring.worst):
         found.append(f"the cp group crosses {ring.worst}: {format_rate(ring.bytes_per_s)} a hop, no NVLink (card K5)")
     if layout.tp > 1 and not is_nvlink(links["tp"].worst):
         found.append(f"tp {layout.tp} sums over {links['tp'].worst}, and nothing hides that")

@@ -21,7 +21,8 @@ class Engine:
     """One trainer as the planner sees it. Bytes are a parameter's or a logit's."""
 
     name: str
-    trains_on_cpu: bool
+    trains_in_float32: bool
+    """On CPU processes, and on GPUs without bf16."""
     tensor_parallel: bool
     replicas: bool
     tp_with_cp: bool
@@ -56,7 +57,7 @@ class Engine:
 
 CPADVISOR = Engine(
     name="cpadvisor",
-    trains_on_cpu=True,
+    trains_in_float32=True,
     tensor_parallel=False,
     replicas=False,
     tp_with_cp=True,
@@ -78,7 +79,7 @@ CPADVISOR = Engine(
 
 AXOLOTL_021 = Engine(
     name="axolotl-0.21",
-    trains_on_cpu=False,
+    trains_in_float32=False,
     tensor_parallel=True,
     replicas=True,
     # transformers >= 5.18 sets dp_shard to world // tp itself; with cp or replicas from the environment the mesh
@@ -102,7 +103,7 @@ AXOLOTL_021 = Engine(
 
 AXOLOTL_020 = Engine(
     name="axolotl-0.20",
-    trains_on_cpu=False,
+    trains_in_float32=False,
     tensor_parallel=True,
     replicas=True,
     tp_with_cp=True,  # transformers 5.17.0 passes tp_size alone

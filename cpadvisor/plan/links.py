@@ -162,7 +162,7 @@ def _over(fabric: Fabric, degree: int, hops: list[tuple[int, int]]) -> GroupLink
     worst = min(hops, key=lambda hop: link_bytes_per_s(fabric.gpu, fabric.code(hop)))
     code = fabric.code(worst)
     kind = "nvlink" if is_nvlink(code) else "pcie"
-    on_cpu = fabric.gpu.precision == "fp32"
+    on_cpu = fabric.gpu.is_cpu
     return GroupLink(
         members=degree,
         worst=code or "SYS",

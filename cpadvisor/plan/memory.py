@@ -182,7 +182,7 @@ def _root_reduction(candidate: Candidate) -> Terms:
 
 
 def _fixed_terms(candidate: Candidate) -> Terms:
-    if candidate.gpu.precision == "fp32":
+    if candidate.gpu.is_cpu:
         return {"process": CPU_PROCESS_BYTES}
     return {"context": CONTEXT_BYTES, "nccl": communicators(candidate) * COMMUNICATOR_BYTES}
 

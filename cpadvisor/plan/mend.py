@@ -48,10 +48,15 @@ def longest_fit(problem: Problem, layout: Layout) -> int:
 
 def more_cp(problem: Problem, layout: Layout) -> str | None:
     """Move ranks from data to context: same GPUs, fewer tokens each."""
-    for factor in divisors(layout.dp_shard)[1:]:
-        wider = replace(layout, cp=layout.cp * factor, dp_shard=layout.dp_shard // factor)
-        if within_lock(problem, wider) and broken(problem, wider) is None and goes(problem, wider):
-            return f"raise cp to {wider.cp} ({wider.words})"
+    wider = [
+        replace(layout, cp=layout.cp * factor, dp_shard=layout.dp_shard // factor)
+        for factor in divisors(layout.dp_shard)[1:]
+    ]
+    starting = [one for one in wider if within_lock(problem, one) and broken(problem, one) is None]
+    for enough in (fits, goes):
+        found = next((one for one in starting if enough(problem, one)), None)
+        if found is not None:
+            return f"raise cp to {found.cp} ({found.words})"
     return None
 
 

@@ -108,11 +108,12 @@ def engine_has_axes(problem: Problem, layout: Layout) -> Rejection | None:
 
 
 def engine_has_device(problem: Problem, layout: Layout) -> Rejection | None:
-    """axolotl's configs here ask for bf16 and NCCL."""
-    if problem.gpu.precision == "fp32" and not problem.engine.trains_on_cpu:
-        why = f"{problem.engine.name} trains on CUDA devices, this node has CPU processes"
-        return _rejection(layout, "engine-device", why, "use the engine cpadvisor")
-    return None
+    """The axolotl configs written here ask for bf16, flash attention and NCCL."""
+    if problem.gpu.precision == "bf16" or problem.engine.trains_in_float32:
+        return None
+    what = "processes on a CPU" if problem.gpu.is_cpu else f"{problem.gpu.product}, which has no bf16"
+    why = f"{problem.engine.name} is set up for bf16 and NCCL here, not for {what}"
+    return _rejection(layout, "engine-device", why, "use the engine cpadvisor")
 
 
 def mesh_starts(problem: Problem, layout: Layout) -> Rejection | None:

@@ -54,7 +54,7 @@ def estimate_step(candidate: Candidate, links: Links) -> StepEstimate:
 def _band(candidate: Candidate) -> tuple[float, float]:
     if is_measured(candidate):
         return MEASURED_BAND
-    return CPU_BAND if candidate.gpu.precision == "fp32" else TABLE_BAND
+    return CPU_BAND if candidate.gpu.is_cpu else TABLE_BAND
 
 
 def step_terms(candidate: Candidate, links: Links) -> dict[str, float]:
@@ -89,7 +89,7 @@ def cp_term(candidate: Candidate) -> str:
 
 
 def _overlaps(candidate: Candidate) -> bool:
-    return candidate.gpu.precision != "fp32"
+    return not candidate.gpu.is_cpu
 
 
 def _exposed(candidate: Candidate, communication: float, behind: float) -> float:

@@ -59,7 +59,7 @@ def sharded(problem: Problem, cp: int) -> Layout:
 
 
 def needed_cp(problem: Problem) -> int | None:
-    """The smallest cp at which the length fits on all GPUs, sharded; at which it fits tightly where none is; or None."""
+    """The smallest cp at which the length fits on all GPUs, sharded; else the smallest that is tight; else None."""
     starting = [cp for cp in divisors(problem.world) if _starts(problem, sharded(problem, cp))]
     for enough in (fits, goes):
         found = next((cp for cp in starting if enough(problem, sharded(problem, cp))), None)
@@ -162,7 +162,7 @@ def _is_hidden(problem: Problem, layout: Layout, link: GroupLink) -> TraceStep:
     candidate = replace(lightest(problem, layout), cp_method="ring")
     needed, local = tokens_to_hide(candidate, {"cp_ring": link}), candidate.sequence_share
     question = f"Does attention hide the ring's traffic at cp {layout.cp}?"
-    if problem.gpu.precision == "fp32":
+    if problem.gpu.is_cpu:
         answer = "no: gloo shares the cores that compute; processes on GPUs turn it"
         return _step("F5", question, answer, value=local)
     sign = "≥" if local >= needed else "<"
