@@ -58,7 +58,12 @@ class Job:
 
 def build_job(request: Request) -> Job:
     """Find the node and read every value. Raises a UsageError, ModelError or LayoutError that names what is wrong."""
-    found, note = find_node(node=request.node, topo_text=request.topo_text, gpu=request.gpu)
+    node, note = find_node(node=request.node, topo_text=request.topo_text, gpu=request.gpu)
+    return build_job_on(node, request, notes=() if note is None else (note,))
+
+
+def build_job_on(found: Node, request: Request, *, notes: tuple[str, ...] = ()) -> Job:
+    """The same on a node that is known already, as the app knows it."""
     node = select_gpus(found, request.gpus)
     gpu = product_of(node, request.gpu)
     on_cpu = gpu.key == "cpu"
@@ -77,7 +82,7 @@ def build_job(request: Request) -> Job:
         lock=lock,
         headroom_bytes=0 if request.headroom is None else units.parse_bytes(request.headroom),
     )
-    job = Job(node=node, gpu=gpu, workload=workload, notes=() if note is None else (note,))
+    job = Job(node=node, gpu=gpu, workload=workload, notes=notes)
     _require_lock_fits(job)
     return job
 
