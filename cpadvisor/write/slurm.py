@@ -29,11 +29,11 @@ def job_script(workload: Workload, plan: Plan, *, config: str, hours: int = 24) 
         "set -euo pipefail",
         "",
         *_environment(workload, plan),
-        'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        'mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
         f"config={shlex.quote(config)}",
         "",
         "# Each node asks Slurm for its own number, so the inner words are left to the shell of the node.",
-        f'srun bash -c {shlex.quote(_node_command(workload, plan))} _ "$config" "$head:{DEFAULT_PORT}"',
+        f'srun bash -c {shlex.quote(_node_command(workload, plan))} _ "$config" "${{hosts[0]}}:{DEFAULT_PORT}"',
     ]
     return "\n".join(lines) + "\n"
 
