@@ -52,13 +52,12 @@ def run(config: TrainConfig, reporter: Reporter) -> None:
     dataset = _dataset(config, shape)
     mesh = meshes.join(config.sizes, device)
     try:
-        source = _source(config, shape)
         model = parallel.build(
             shape,
             mesh=mesh,
             kernel=choice.kernel.name,
             policies=policies,
-            source=source,
+            source=weights.source(config.weights_dir, seed=config.seed, std=shape.initializer_range),
             bf16=bf16,
             reshard_after_forward=config.compute.reshard_after_forward,
         )
@@ -162,12 +161,6 @@ def _dataset(config: TrainConfig, shape: ModelShape) -> data.Dataset:
         vocab_size=shape.vocab_size,
         name=names,
     )
-
-
-def _source(config: TrainConfig, shape: ModelShape) -> weights.Source:
-    if config.weights_dir is not None:
-        return weights.FileSource(config.weights_dir)
-    return weights.RandomSource(seed=config.seed, std=shape.initializer_range)
 
 
 def _announce(

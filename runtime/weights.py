@@ -101,6 +101,11 @@ class FileSource:
         return stored[start:stop]
 
 
+def source(folder: Path | None, *, seed: int, std: float) -> Source:
+    """The weights of a folder, or random ones for None."""
+    return RandomSource(seed=seed, std=std) if folder is None else FileSource(folder)
+
+
 def _files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():

@@ -39,5 +39,5 @@ def test_a_tokenizer_json_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_no_tokenizer_says_so(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("{}")
-    with pytest.raises(ConfigError, match="is no tokenizer.json"):
+    with pytest.raises(ConfigError, match=r"is no tokenizer\.json"):
         tokenizer.load(path)

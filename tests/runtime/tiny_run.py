@@ -71,7 +71,7 @@ def make_trainer(path: Path) -> Trainer:
         mesh=place,
         kernel="cpu",
         policies=recompute.policy_of_layers(config.compute.recompute, shape.layers),
-        source=weights.RandomSource(seed=config.seed, std=shape.initializer_range),
+        source=weights.source(config.weights_dir, seed=config.seed, std=shape.initializer_range),
         bf16=False,
     )
     return Trainer(config, model=model, mesh=place, dataset=dataset)
