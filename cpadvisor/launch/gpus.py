@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cpadvisor.errors import LaunchError, MissingError
-from cpadvisor.node import Gpu, Holder, Node
+from cpadvisor.node import Node
 from cpadvisor.units import GIB, format_bytes
 
 HELD_BYTES = GIB
@@ -28,54 +28,26 @@ def choose_gpus(
     world: int,
     wants_gpu: bool | None,
     order: tuple[int, ...] | None,
-    visible: str | None,
     force: bool = False,
 ) -> Choice | None:
-    """One GPU a process, or None for CPU processes. `visible` is the user's own CUDA_VISIBLE_DEVICES.
+    """One GPU a process, or None for CPU processes. `node` shows the GPUs that the user may use, None without any.
 
     Raises MissingError where the config needs GPUs and there are none, LaunchError where there are too few, where
     the plan's order names one that may not be used, or where others hold one and `force` is not given.
     """
     if wants_gpu is False:
         return None
-    usable = () if node is None else visible_gpus(node, visible)
-    if not usable:
+    if node is None:
         if wants_gpu is None:
             return None
-        hidden = f"CUDA_VISIBLE_DEVICES={visible!r} hides them all"
-        why = "this machine has no NVIDIA driver" if node is None else hidden
         raise MissingError(
-            f"the config says bf16: true, which needs GPUs, and {why}; "
+            "the config says bf16: true, which needs GPUs, and this machine shows none; "
             "write `bf16: false` for CPU processes, or plan anew with `--node cpu`"
         )
-    indices = _take(usable, world=world, order=order)
-    if node is not None and not force:
-        _refuse_held(node.holders, indices)
+    indices = _take(node.indices, world=world, order=order)
+    if not force:
+        _refuse_held(node.subset(indices))
     return Choice(indices=indices)
-
-
-def visible_gpus(node: Node, visible: str | None) -> tuple[int, ...]:
-    """Indices of the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; all of them where it is not set.
-
-    CUDA stops at the first entry that it does not know: `0,1,9,2` on a node of 8 shows 0 and 1.
-    """
-    if visible is None:
-        return node.indices
-    found: list[int] = []
-    for entry in visible.split(","):
-        index = _index_of(entry.strip(), node.gpus)
-        if index is None:
-            break
-        if index not in found:
-            found.append(index)
-    return tuple(found)
-
-
-def _index_of(entry: str, gpus: tuple[Gpu, ...]) -> int | None:
-    if entry.isdigit():
-        return next((gpu.index for gpu in gpus if gpu.index == int(entry)), None)
-    matches = [gpu.index for gpu in gpus if entry and gpu.uuid is not None and gpu.uuid.startswith(entry)]
-    return matches[0] if len(matches) == 1 else None
 
 
 def _take(usable: tuple[int, ...], *, world: int, order: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -100,12 +72,18 @@ def _take(usable: tuple[int, ...], *, world: int, order: tuple[int, ...] | None)
     return order
 
 
-def _refuse_held(holders: tuple[Holder, ...], indices: tuple[int, ...]) -> None:
+def _refuse_held(node: Node) -> None:
     held = [
         f"  GPU {holder.gpu}: process {holder.pid} ({holder.user or 'unknown user'}, {holder.command or 'unknown'}) "
         f"holds {format_bytes(holder.used_bytes)}"
-        for holder in holders
-        if holder.gpu in indices and (holder.used_bytes or 0) > HELD_BYTES
+        for holder in node.holders
+        if (holder.used_bytes or 0) > HELD_BYTES
+    ]
+    seen = {holder.gpu for holder in node.holders}
+    held += [
+        f"  GPU {gpu.index}: {format_bytes(gpu.used_bytes)} in use by processes that cannot be seen from here"
+        for gpu in node.gpus
+        if gpu.index not in seen and (gpu.used_bytes or 0) > HELD_BYTES
     ]
     if held:
         raise LaunchError(

@@ -56,11 +56,10 @@ def start(
     modules = TRAINER_MODULES if job.engine == "cpadvisor" else AXOLOTL_MODULES
     interpreter = find_python(python, modules=modules)
     choice = choose_gpus(
-        None if job.wants_gpu is False else _node(),
+        None if job.wants_gpu is False else _node(required=job.wants_gpu is True),
         world=job.world,
         wants_gpu=job.wants_gpu,
         order=job.rank_order,
-        visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         force=force,
     )
     model = _model(job)
@@ -103,13 +102,17 @@ class _Launch:
         )
 
 
-def _node() -> Node | None:
-    """This machine's GPUs; None without a driver."""
-    from cpadvisor.probe import nvml  # NVML is asked only where the config may want GPUs
+def _node(*, required: bool) -> Node | None:
+    """The GPUs that this user may use, None without any; what keeps them from being used is an error where required."""
+    from cpadvisor.probe import nvml, witness  # NVML is asked only where the config may want GPUs
 
     try:
-        return nvml.read_node()
+        return nvml.read_node(witness=witness.Witness(None))
+    except nvml.NoGpuError:
+        return None
     except MissingError:
+        if required:
+            raise
         return None
 
 

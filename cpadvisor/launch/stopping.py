@@ -135,9 +135,10 @@ def _check_gpus(pids: frozenset[int]) -> None:
 
 
 def _holders() -> tuple[Holder, ...]:
-    from cpadvisor.probe import nvml  # only runs on GPUs get here
+    """Processes on every GPU, also on those that this shell's CUDA_VISIBLE_DEVICES hides."""
+    from cpadvisor.probe import nvml, witness  # only runs on GPUs get here
 
     try:
-        return nvml.read_node().holders
+        return nvml.read_node(environment={}, witness=witness.Witness(None)).holders
     except MissingError:
         return ()

@@ -11,6 +11,8 @@ import pytest
 from cpadvisor import launch, rundir
 from cpadvisor.errors import LaunchError, MissingError, ModelError
 from cpadvisor.launch.environment import RUN_VARIABLE
+from cpadvisor.node import Gpu, Node
+from cpadvisor.probe import nvml
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.view import RunView
@@ -223,3 +225,48 @@ def test_every_process_carries_the_mark_of_its_run(
         environ = Path(f"/proc/{rank.pid}/environ").read_bytes().split(b"\0")
         assert f"{RUN_VARIABLE}={run_dir}".encode() in environ
     launch.stop(run_dir)
+
+
+def test_bf16_on_a_machine_without_gpus_is_an_error_of_the_environment(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_gpu(**_: object) -> None:
+        raise nvml.NoGpuError("no NVIDIA driver")
+
+    fake_torch("train")
+    monkeypatch.setattr(nvml, "read_node", no_gpu)
+    config.write_text(config.read_text().replace("bf16: false", "bf16: true"))
+    with pytest.raises(MissingError, match="bf16: true, which needs GPUs, and this machine shows none"):
+        launch.start(config, runs=runs)
+    config.write_text(config.read_text().replace("bf16: true", "bf16: auto"))
+    assert launch.wait(launch.start(config, runs=runs), poll_s=0.02).state == "done"
+
+
+def test_a_driver_that_does_not_answer_is_told_only_where_gpus_are_needed(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise MissingError("the NVIDIA driver does not answer (GPU is lost)")
+
+    fake_torch("train")
+    monkeypatch.setattr(nvml, "read_node", broken)
+    config.write_text(config.read_text().replace("bf16: false", "bf16: true"))
+    with pytest.raises(MissingError, match="GPU is lost"):
+        launch.start(config, runs=runs)
+    config.write_text(config.read_text().replace("bf16: true", "bf16: auto"))
+    assert launch.wait(launch.start(config, runs=runs), poll_s=0.02).state == "done"
+
+
+def test_a_run_on_gpus_records_them_in_the_order_of_its_ranks(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = (Gpu(index=0), Gpu(index=1))
+    node = Node(name="node", source="nvml", gpus=gpus, links=((None, "NV18"), ("NV18", None)))
+    fake_torch("train")
+    monkeypatch.setattr(nvml, "read_node", lambda **_: node)
+    text = config.read_text().replace("bf16: false", "bf16: true").replace("  method", "  rank_order: [1, 0]\n  method")
+    config.write_text(text)
+    run_dir = launch.start(config, runs=runs)
+    view = launch.wait(run_dir, poll_s=0.02)
+    assert [rank.gpu for rank in view.ranks] == [1, 0]
+    assert read_record(run_dir).env["CUDA_VISIBLE_DEVICES"] == "1,0"
