@@ -148,7 +148,12 @@ def config_text(job: Job, advice: Advice, args: argparse.Namespace) -> str:
     """The file of the first plan: a config, or the job script for Slurm."""
     from cpadvisor.write.config import WriteOptions, config_document
 
-    options = WriteOptions(data=args.data, steps=args.steps)
+    options = WriteOptions(
+        data=None if args.data is None else str(Path(args.data).expanduser().absolute()),
+        steps=args.steps,
+        folder=None if args.output == "-" else str(Path(args.output).absolute().parent),
+        bf16=job.gpu.precision == "bf16",
+    )
     if args.launcher == "slurm":
         from cpadvisor.write.slurm import job_script
 

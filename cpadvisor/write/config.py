@@ -184,7 +184,8 @@ def _speed_lines(workload: Workload, *, bf16: bool) -> list[ConfigLine]:
 
 
 def _output_lines(plan: Plan, workload: Workload, options: WriteOptions) -> list[ConfigLine]:
-    folder = options.output_dir or f"./outputs/{workload.model.name}-{workload.sequence_len}-{layout_slug(plan)}"
+    name = f"outputs/{workload.model.name}-{workload.sequence_len}-{layout_slug(plan)}"
+    folder = options.output_dir or (str(PurePath(options.folder) / name) if options.folder else f"./{name}")
     origin = "flag" if options.output_dir else "default"
     line = ConfigLine(key="output_dir", value=folder, origin=origin, comment="the trained model")
     if workload.engine == "cpadvisor":

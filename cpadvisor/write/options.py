@@ -18,5 +18,7 @@ class WriteOptions:
     """A text or JSONL file; None takes the default of the engine."""
     steps: int | None = None
     output_dir: str | None = None
+    folder: str | None = None
+    """The config's own folder, absolute: the default output_dir is written below it. None writes it relative."""
     bf16: bool | None = None
     """Whether the GPU's tensor cores know bf16; None means: unless the node is `cpu`."""

@@ -1,7 +1,9 @@
 """The job script of a plan for Slurm: one task a node, which starts the ranks of its GPUs."""
 
+import json
 import shlex
 
+from cpadvisor.hf_config import config_json
 from cpadvisor.plan.advice import Plan
 from cpadvisor.plan.workload import Workload
 from cpadvisor.write.command import DEFAULT_PORT, launch_argv, launch_env, processes_per_node
@@ -29,13 +31,35 @@ def job_script(workload: Workload, plan: Plan, *, config: str, hours: int = 24) 
         "set -euo pipefail",
         "",
         *_environment(workload, plan),
-        'mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
         f"config={shlex.quote(config)}",
+        *_start(workload, plan),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _start(workload: Workload, plan: Plan) -> list[str]:
+    if workload.engine == "cpadvisor" and workload.nodes == 1:
+        return ['srun cpadvisor launch "$config"']
+    return [
+        *_model_shape(workload),
+        'mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
         "",
         "# Each node asks Slurm for its own number, so the inner words are left to the shell of the node.",
         f'srun bash -c {shlex.quote(_node_command(workload, plan))} _ "$config" "${{hosts[0]}}:{DEFAULT_PORT}"',
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _model_shape(workload: Workload) -> list[str]:
+    """The bundled trainer looks for the shape of its model beside the config, where `cpadvisor launch` would put it."""
+    if workload.engine != "cpadvisor":
+        return []
+    shape = json.dumps(config_json(workload.model), indent=1)
+    return [
+        'mkdir -p "$(dirname "$config")/model"',
+        'cat > "$(dirname "$config")/model/config.json" <<\'END\'',
+        shape,
+        "END",
+    ]
 
 
 def _environment(workload: Workload, plan: Plan) -> list[str]:

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 
+from cpadvisor.catalog import find_model
 from cpadvisor.plan.layout import Layout
 from cpadvisor.write.command import command_text, launch_argv, launch_env
 from cpadvisor.write.slurm import job_script
@@ -65,6 +66,19 @@ def test_the_job_script_starts_one_task_a_node_with_that_nodes_number(planned, t
         "train", "my config.yaml", "--launcher", "torchrun", "--", "--nnodes=2", "--nproc_per_node=8",
         "--node_rank=1", "--rdzv_backend=c10d", "--rdzv_endpoint=node-a:29500", "--rdzv_id=7",
     ]  # fmt: skip
+
+
+def test_a_job_of_the_bundled_trainer_on_one_node_is_a_launch(planned):
+    _, plan, workload = planned()
+    assert job_script(workload, plan, config="c.yaml").endswith('config=c.yaml\nsrun cpadvisor launch "$config"\n')
+
+
+def test_a_job_of_the_bundled_trainer_on_two_nodes_brings_the_shape_of_its_model(planned, tmp_path):
+    _, plan, workload = planned(layout=Layout(dp_shard=2, cp=8), nodes=2)
+    script = job_script(workload, plan, config=str(tmp_path / "c.yaml"))
+    head = script.partition("mapfile")[0]
+    subprocess.run(["/bin/bash", "-c", head], check=True)
+    assert find_model(str(tmp_path / "model")).parameters == workload.model.parameters
 
 
 def test_slurm_numbers_gpus_from_zero_so_foreign_indices_are_left_out(planned):

@@ -151,3 +151,9 @@ def test_each_line_has_a_known_origin_and_no_key_stands_twice(planned):
         lines = config_lines(*planned(engine=engine), WriteOptions())
         assert {line.origin for line in lines} <= set(ORIGINS)
         assert len({line.key for line in lines}) == len(lines)
+
+
+def test_the_default_output_lies_below_the_folder_of_the_config(written):
+    assert written(WriteOptions(folder="/data/a"))["output_dir"] == "/data/a/outputs/llama-3.1-8b-32768-shard2-cp4"
+    assert written()["output_dir"] == "./outputs/llama-3.1-8b-32768-shard2-cp4"
+    assert written(WriteOptions(folder="/data/a", output_dir="/out"))["output_dir"] == "/out"
