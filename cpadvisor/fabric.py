@@ -14,6 +14,9 @@ from cpadvisor.ring_order import best_tour
 EXACT_GPUS = 16
 """Up to here the partition is proved to be the smallest; the largest single node, HGX-2, has 16 GPUs."""
 
+MOST_GPUS = 64
+"""More on one node is a misread text or a damaged file: no machine comes near."""
+
 _NVLINK_PRODUCT = re.compile(r"SXM|NVL\b|HBM3|\bH20\b|\bH200\b|\bB[23]00\b|\bGB[23]00\b")
 """Products that leave the factory with NVLink between the GPUs of a node: SXM boards, NVL pairs, Blackwell trays."""
 

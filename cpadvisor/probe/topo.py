@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpadvisor.errors import TopologyError
+from cpadvisor.fabric import MOST_GPUS
 from cpadvisor.node import SELF, Gpu, Nic, Node, link_rank
 from cpadvisor.probe.topo_errors import P2P_CODES, RUN, no_matrix, require_nvlink_visible
 from cpadvisor.probe.topo_lines import Matrix, Paste, Row, read_paste
-
-MOST_GPUS = 64
-"""NVML counts no further than this on one node by far; more is a misread text."""
 
 _TAIL = ("cpus", "numa", "gpu_numa")
 _CPU_LIST = re.compile(r"[0-9]{1,5}(?:-[0-9]{1,5})?(?:,[0-9]{1,5}(?:-[0-9]{1,5})?)*")
