@@ -64,7 +64,7 @@ class Work:
         from cpadvisor.write.diff import unified_diff
 
         job = answer.job
-        options = WriteOptions()
+        options = WriteOptions(folder=str(self.config.absolute().parent), bf16=job.gpu.precision == "bf16")
         text = config_document(answer.advice, plan, job.workload, options)
         on_disk = read_existing(self.config)
         return Draft(
