@@ -155,7 +155,7 @@ def expected(node, style):
     return replace(node, gpus=gpus, nics=nics)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(nodes(), styles)
 def test_any_node_in_any_form_parses_back_to_itself(node, style):
     if style.header == "missing" and style.tails == ("NUMA",):
@@ -164,7 +164,7 @@ def test_any_node_in_any_form_parses_back_to_itself(node, style):
     assert parse_topology(text) == expected(node, style), text
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(nodes(), styles, st.data())
 def test_a_text_cut_anywhere_gives_true_links_or_names_a_line(node, style, data):
     text = render(node, style)
@@ -180,7 +180,7 @@ def test_a_text_cut_anywhere_gives_true_links_or_names_a_line(node, style, data)
         assert cut.warnings, text
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(nodes(), styles, st.randoms(use_true_random=False))
 def test_a_missing_row_is_taken_from_the_other_rows_with_a_warning(node, style, random):
     style = replace(style, header="blank", nic_rows=False)
@@ -195,7 +195,7 @@ def test_a_missing_row_is_taken_from_the_other_rows_with_a_warning(node, style, 
     assert any(f"GPU{gone}" in warning for warning in parsed.warnings)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(alphabet="GPUNICXVSYODE0123456789 \t\n|.-/=:\x1b[m", max_size=300) | st.text(max_size=200))
 def test_arbitrary_text_gives_a_node_or_a_topology_error(text):
     try:
@@ -204,7 +204,7 @@ def test_arbitrary_text_gives_a_node_or_a_topology_error(text):
         assert str(error).startswith("pasted")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(nodes(), styles, st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from("GX1 \tN\nY|")), max_size=6))
 def test_damaged_text_gives_a_node_or_a_topology_error(node, style, damage):
     text = list(render(node, style))
