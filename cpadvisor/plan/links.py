@@ -103,6 +103,12 @@ def group_links(fabric: Fabric, layout: Layout, order: tuple[int, ...]) -> Mappi
     }
 
 
+def tp_link(fabric: Fabric, layout: Layout, order: tuple[int, ...]) -> GroupLink:
+    """The link of the TP groups alone."""
+    rows = tuple(fabric.node.indices.index(index) for index in order)
+    return _collective(fabric, rows, stride=1, degree=layout.tp)
+
+
 def _inside(gpus: int, *, stride: int, degree: int) -> int:
     """Ranks of one group that share a node; 1 where they are spread one a node or do not fall evenly."""
     if stride >= gpus or gpus % stride:

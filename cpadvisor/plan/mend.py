@@ -36,7 +36,9 @@ def goes(problem: Problem, layout: Layout) -> bool:
 def longest_fit(problem: Problem, layout: Layout) -> int:
     """The longest sequence that fits a layout, in units of 512 x cp tokens; 0 where the states alone do not fit."""
     unit = 512 * layout.cp
-    low, high = 0, max(LONGEST_TOKENS // unit, 1)
+    if not fits(problem, layout, sequence_len=unit):
+        return 0
+    low, high = 1, max(LONGEST_TOKENS // unit, 1)
     while low < high:
         middle = (low + high + 1) // 2
         if fits(problem, layout, sequence_len=middle * unit):
@@ -75,7 +77,7 @@ def another_engine(problem: Problem, layout: Layout) -> str | None:
             continue
         workload = replace(problem.workload, engine=name)
         other = replace(problem, workload=workload, engine=find_engine(name))
-        if broken(other, layout) is None and fits(other, layout):
+        if fits(other, layout) and broken(other, layout) is None:
             return f"use the engine {name}"
     return None
 
@@ -90,7 +92,7 @@ def more_gpus(problem: Problem, layout: Layout) -> str | None:
             replace(layout, dp_shard=layout.dp_shard * times),
             replace(layout, cp=layout.cp * times),
         ):
-            if broken(larger, wider) is None and fits(larger, wider):
+            if fits(larger, wider) and broken(larger, wider) is None:
                 return f"use {wider.world} GPUs ({nodes} such nodes, {wider.words})"
     return None
 

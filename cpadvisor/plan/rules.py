@@ -9,7 +9,7 @@ from dataclasses import replace
 from cpadvisor.node import is_nvlink
 from cpadvisor.plan.advice import Rejection
 from cpadvisor.plan.layout import Layout, chunk_neighbours
-from cpadvisor.plan.links import group_links
+from cpadvisor.plan.links import tp_link
 from cpadvisor.plan.placement import rank_order
 from cpadvisor.plan.problem import Problem, batch_splits
 
@@ -84,7 +84,7 @@ def tp_stays_inside(problem: Problem, layout: Layout) -> Rejection | None:
         return _rejection(layout, "tp-node", why, "lower tp, raise dp_shard", value=layout.tp, limit=problem.gpus)
     if layout.world != problem.world or not _has_nvlink(problem):
         return None
-    link = group_links(problem.fabric, layout, rank_order(problem.fabric.node, layout))["tp"]
+    link = tp_link(problem.fabric, layout, rank_order(problem.fabric.node, layout))
     if is_nvlink(link.worst):
         return None
     why = f"tp {layout.tp} cannot stay within NVLink islands of this node: a group would cross {link.worst}"
