@@ -5,7 +5,6 @@ it, so the order of the ranks is part of the answer: a DGX-1V visited as
 0, 3, 2, 1, 5, 6, 7, 4 is NV2 on every hop, visited as 0 .. 7 it crosses SYS twice.
 """
 
-import re
 from collections.abc import Iterable
 
 from cpadvisor.node import Node, Ring, is_nvlink, link_rank
@@ -17,8 +16,8 @@ EXACT_GPUS = 16
 MOST_GPUS = 64
 """More on one node is a misread text or a damaged file: no machine comes near."""
 
-_NVLINK_PRODUCT = re.compile(r"SXM|NVL\b|HBM3|\bH20\b|\bH200\b|\bB[23]00\b|\bGB[23]00\b")
-"""Products that leave the factory with NVLink between the GPUs of a node: SXM boards, NVL pairs, Blackwell trays."""
+_NVLINK_PRODUCTS = ("SXM", "NVL", "HBM3", "H20", "B200", "B300")
+"""Parts of names of products that leave the factory with NVLink: SXM boards, NVL pairs, H200 and H20, Blackwell."""
 
 
 def islands(node: Node) -> tuple[tuple[int, ...], ...]:
@@ -109,7 +108,8 @@ def fabric_warnings(node: Node) -> tuple[str, ...]:
 
 def _without_nvlink(node: Node) -> str:
     worst = min((_slower(node, a, b) for a in range(len(node.gpus)) for b in range(a)), key=lambda pair: pair[0])[1]
-    name = next((gpu.name for gpu in node.gpus if gpu.name and _NVLINK_PRODUCT.search(gpu.name)), None)
+    names = [gpu.name for gpu in node.gpus if gpu.name is not None]
+    name = next((name for name in names if any(part in name for part in _NVLINK_PRODUCTS)), None)
     if name is None:
         return f"no NVLink on this node: every pair of GPUs goes over PCIe, at worst {worst or 'an unknown path'}"
     return (
