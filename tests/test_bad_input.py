@@ -1,0 +1,197 @@
+"""Bad input ends with its exit status and one message that names the value, the rule and what works."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cpadvisor.cli import main
+
+PLAN = ("plan", "--node", "dgx-h100", "--model", "llama-3.1-8b", "--seq", "32k")
+
+PAIR = "\tGPU0\tGPU1\tCPU Affinity\tNUMA Affinity\nGPU0\t X \tNV18\t0-31\t0\nGPU1\tNV18\t X \t0-31\t0\n"
+
+CONFIG = """\
+base_model: {model}
+cpadvisor:
+  method: ring
+  random_weights: true
+  model: tiny
+datasets:
+  - path: {data}
+    ds_type: text
+    type: completion
+sequence_len: {tokens}
+micro_batch_size: 1
+gradient_accumulation_steps: 1
+max_steps: 2
+learning_rate: 2e-5
+dp_shard_size: 1
+context_parallel_size: 2
+fsdp_version: 2
+fsdp_config:
+  reshard_after_forward: true
+bf16: false
+output_dir: {out}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a config for `tiny` that is sound but for what a test changes."""
+
+    def write(*, data="hello world\n" * 2000, tokens=1024, edit=lambda text: text):
+        source = tmp_path / "data.txt"
+        source.write_text(data)
+        file = tmp_path / "config.yaml"
+        text = CONFIG.format(model="tiny", data=source, tokens=tokens, out=tmp_path / "out")
+        file.write_text(edit(text))
+        return str(file)
+
+    return write
+
+
+def refused(capsys, *argv, code):
+    """The message of a command that has to end with `code` and print no data."""
+    try:
+        status = main(argv)
+    except SystemExit as leave:
+        status = leave.code
+    printed = capsys.readouterr()
+    assert status == code, printed.err
+    assert "Traceback" not in printed.err
+    return " ".join((printed.out + printed.err).split())
+
+
+def test_an_unknown_model_names_the_nearest_one(capsys):
+    message = refused(capsys, *PLAN, "--model", "lama-3.1-8b", code=2)
+    assert "lama-3.1-8b" in message
+    assert "llama-3.1-8b" in message.replace("lama-3.1-8b", "", 1)
+
+
+def test_a_sequence_that_does_not_split_names_both_neighbours(capsys):
+    message = refused(capsys, *PLAN, "--seq", "10001", "--lock", "cp=8", code=2)
+    assert "10001 does not split into 16 equal chunks" in message
+    assert "use 10000 or 10016" in message
+
+
+def test_more_gpus_than_there_are_names_how_many_there_are(capsys):
+    assert "16 GPUs were asked for and dgx-h100 has 8; use 1 to 8" in refused(capsys, *PLAN, "--gpus", "16", code=2)
+
+
+def test_a_gpu_that_is_not_there_is_named(capsys):
+    message = refused(capsys, *PLAN, "--gpus", "0,9", code=2)
+    assert "GPU 9 is not on dgx-h100" in message
+
+
+@pytest.mark.parametrize(
+    ("lock", "words"),
+    [
+        ("dp_replicate=1,dp_shard=2,tp=1,cp=2", "multiply to 4 and there are 8 GPUs"),
+        ("cp=3", "multiply to 3, which does not divide 8 GPUs; the nearest product that does is 2"),
+    ],
+)
+def test_a_layout_whose_product_is_wrong_names_both_numbers(capsys, lock, words):
+    assert words in refused(capsys, *PLAN, "--lock", lock, code=2)
+
+
+@pytest.mark.parametrize(("lock", "near"), [("cpp=2", "cp"), ("dp_shards=2", "dp_shard")])
+def test_a_misspelt_axis_names_the_nearest_one(capsys, lock, near):
+    assert f"did you mean {near}?" in refused(capsys, *PLAN, "--lock", lock, code=2)
+
+
+@pytest.mark.parametrize("engine", ["axolotl-0.22", "cpadviser"])
+def test_an_unknown_engine_names_the_nearest_one(capsys, engine):
+    assert "did you mean" in refused(capsys, *PLAN, "--engine", engine, code=2)
+
+
+def test_an_unknown_flag_is_one_line(capsys):
+    assert "--sequence" in refused(capsys, *PLAN, "--sequence", "1", code=2)
+
+
+def test_a_misspelt_key_names_the_nearest_one(capsys, config):
+    file = config(edit=lambda text: text.replace("context_parallel_size", "context_paralel_size"))
+    message = refused(capsys, "check", file, code=1)
+    assert "context_paralel_size" in message
+    assert "context_parallel_size" in message
+
+
+def test_a_duplicate_key_names_both_lines(capsys, config):
+    file = config(edit=lambda text: text + "sequence_len: 2048\n")
+    message = refused(capsys, "check", file, code=1)
+    assert "sequence_len" in message
+    assert "line 10" in message
+    assert "line 22" in message
+
+
+def test_a_learning_rate_without_a_point_is_a_number(capsys, config):
+    assert main(["check", config()]) == 0
+    assert "nothing to mend" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "{not json", "[]", '{"model_type": "llama"}'])
+def test_an_unreadable_config_json_names_the_file(capsys, tmp_path, content):
+    file = tmp_path / "config.json"
+    if content is not None:
+        file.write_text(content)
+    assert "config.json" in refused(capsys, *PLAN, "--model", str(file), code=2)
+
+
+@pytest.mark.parametrize("architecture", ["MixtralForCausalLM", "DeepseekV3ForCausalLM"])
+def test_a_mixture_of_experts_is_refused_by_its_name(capsys, tmp_path, architecture):
+    file = tmp_path / "config.json"
+    file.write_text(f'{{"architectures": ["{architecture}"], "model_type": "mixtral", "hidden_size": 4096}}')
+    assert architecture in refused(capsys, *PLAN, "--model", str(file), code=2)
+
+
+def test_output_that_cannot_be_written_leaves_the_old_file(capsys, tmp_path, monkeypatch):
+    target = tmp_path / "plan.yaml"
+    target.write_text("# mine\n")
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
+    message = refused(capsys, "write", *PLAN[1:], "-o", str(target), code=1)
+    assert "plan.yaml" in message
+    assert target.read_text() == "# mine\n"
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("plan.yaml", "plan.yaml.bak")] == []
+
+
+def test_output_into_a_folder_that_is_a_file_says_so(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = refused(capsys, "write", *PLAN[1:], "-o", str(tmp_path / "file" / "plan.yaml"), code=1)
+    assert "plan.yaml" in message
+
+
+def test_an_empty_dataset_is_refused_before_anything_starts(capsys, config):
+    message = refused(capsys, "check", config(data=""), code=1)
+    assert "data.txt" in message
+    assert "empty" in message
+
+
+def test_a_sequence_longer_than_the_data_names_both_lengths(capsys, config, tmp_path):
+    message = refused(
+        capsys, "launch", config(data="short text", tokens=1024), "--runs", str(tmp_path / "runs"), code=1
+    )
+    assert "1,024" in message.replace("1024", "1,024")
+
+
+def test_a_pasted_topology_without_a_gpu_lists_the_names(capsys, tmp_path):
+    file = tmp_path / "topo.txt"
+    file.write_text(PAIR)
+    message = refused(capsys, "plan", "--topo", str(file), "--model", "llama-3.1-8b", "--seq", "32k", code=2)
+    assert "--gpu" in message
+    assert "h100-80g" in message
+    assert main(["plan", "--topo", str(file), "--gpu", "h200", "--model", "llama-3.1-8b", "--seq", "32k"]) == 0
+
+
+def test_text_that_is_no_topology_says_what_to_run(capsys, tmp_path):
+    file = tmp_path / "topo.txt"
+    file.write_text("hello\n")
+    assert "nvidia-smi topo -m" in refused(capsys, "inspect", "--topo", str(file), code=2)
+
+
+def test_an_unknown_node_names_the_shipped_ones(capsys):
+    assert "dgx-h100" in refused(capsys, "inspect", "--node", "dgx-h10", code=2)
