@@ -1,12 +1,15 @@
 """Asks axolotl itself whether it would take a config: its schema, unknown keys forbidden, then its mesh arithmetic.
 
 Runs under the interpreter of an environment that holds axolotl (benchmarks.check_axolotl builds one), without network
-and without a GPU. One process a file: axolotl's plugin manager is a singleton that carries keys from file to file.
+and without a GPU. One process a file, because axolotl's plugin manager is a singleton that carries keys from file to
+file; the processes are forks of one that has done the imports, which take seconds.
 
-    python axolotl_gate.py keys                                       the names that the schema knows, as JSON
-    python axolotl_gate.py check FILE WORLD PER_NODE KV_HEADS TIED     what is wrong with FILE, as JSON
+    python axolotl_gate.py keys             the names that the schema knows, as JSON
+    python axolotl_gate.py check < JOBS     JOBS is a JSON list of {path, world, per_node, kv_heads, tied};
+                                            answers with a list of {errors, mesh, method}
 """
 
+import importlib
 import json
 import os
 import sys
@@ -25,13 +28,38 @@ TORCH_VERSION = "2.13.0"
 
 
 def main(argv: list[str]) -> int:
-    if argv[0] == "keys":
+    if argv == ["keys"]:
         print(json.dumps(known_keys()))
         return 0
-    path, world, per_node, kv_heads, tied = argv[1:]
-    report = check(Path(path), world=int(world), per_node=int(per_node), kv_heads=int(kv_heads), tied=tied == "tied")
-    print(json.dumps(report))
+    _import_once()
+    reports = [_forked(job) for job in json.load(sys.stdin)]
+    print(json.dumps(reports))
     return 0
+
+
+def _import_once() -> None:
+    modules = ("accelerate.parallelism_config", "axolotl.utils.config", "axolotl.utils.distributed", "ringmaster")
+    for module in (*modules, "axolotl.integrations.config", "axolotl.integrations.context_parallel.settings"):
+        importlib.import_module(module)
+
+
+def _forked(job: dict[str, Any]) -> dict[str, Any]:
+    """The report of one file, made by a child that is gone afterwards."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            report = check(Path(job.pop("path")), **job)
+        except BaseException as error:  # a child has no caller to raise to
+            report = {"errors": [f"the gate failed: {type(error).__name__}: {error}"], "mesh": {}, "method": None}
+        os.write(writing, json.dumps(report).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(text) if text else {"errors": ["the gate died"], "mesh": {}, "method": None}
 
 
 def known_keys() -> dict[str, list[str]]:
@@ -146,6 +174,7 @@ def _method(config: dict[str, Any], per_node: int, kv_heads: int, errors: list[s
     import ringmaster
     from axolotl.integrations.context_parallel.args import ContextParallelConfig
     from axolotl.integrations.context_parallel.settings import resolve_settings
+    from ringmaster.strategies.ring import resolve_ring_impl
 
     size = config.get("context_parallel_size") or 1
     if size == 1:
@@ -165,6 +194,9 @@ def _method(config: dict[str, Any], per_node: int, kv_heads: int, errors: list[s
         )
         settled.normalize(num_kv_heads=heads, intra_node_size=per_node)
         packed = "packed sequences" if config.get("sample_packing") else None
+        if settled.ring_size > 1 and resolve_ring_impl(settled.ring_impl, kernel) == ringmaster.RingImpl.TORCH_NATIVE:
+            # integrations/context_parallel/plugin.py:208-219 refuses it once a model is there.
+            raise ValueError(f"the ring over {kernel} is forward-only")
         resolve_settings(asked, settled, num_kv_heads=heads, inner_attn=kernel, contiguous_reason=packed)
         return f"{settled.backend.value} {settled.ulysses_size} x {settled.ring_size}"
     except Exception as error:  # ringmaster raises ValueError, settings raise NotImplementedError

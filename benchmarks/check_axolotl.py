@@ -1,22 +1,23 @@
 """Whether axolotl takes what we write: its own schema with unknown keys forbidden, and its mesh arithmetic.
 
 Run by `make check-axolotl`. Builds an environment of its own, plans each cell with the real planner, writes the file
-for axolotl 0.21, and asks the gate in one process a file. Exit status 1 where a file is refused.
+for axolotl 0.21, and asks the gate. Then it breaks a sound file in one place after another: axolotl has to refuse each
+one, and our own check has to name the rule. Exit status 1 where a file is refused or the two disagree.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.axolotl_env import ready_python
+from benchmarks.axolotl_mutants import MUTANTS, Mutant
 from cpadvisor.catalog import find_model
 from cpadvisor.check import check_file
 from cpadvisor.check.keys import axolotl_keys
@@ -83,86 +84,121 @@ CELLS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What became of one cell; a plan of None found nothing that fits."""
+class Written:
+    """The file of one cell; no plan and no path where nothing fits."""
 
     cell: Cell
-    plan: Plan | None
-    method: str | None = None
-    errors: tuple[str, ...] = ()
-
-    @property
-    def word(self) -> str:
-        if self.plan is None:
-            return "infeasible"
-        return "REJECTED" if self.errors else "accepted"
+    plan: Plan | None = None
+    path: Path | None = None
 
 
 def main() -> int:
     python = ready_python()
+    with tempfile.TemporaryDirectory() as folder:
+        written = [write(Path(folder) / f"{index}.yaml", cell) for index, cell in enumerate(CELLS)]
+        broken = [_break(Path(folder) / f"broken-{index}.yaml", mutant) for index, mutant in enumerate(MUTANTS)]
+        jobs = [_job_of(item) for item in written if item.path] + [_job(path) for path in broken]
+        reports = iter(_gate(python, "check", jobs=jobs))
+        refused, accepted = _judge_files(written, reports)
+        disagreements = _judge_mutants(broken, reports)
     drift = _key_drift(python)
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
-        verdicts = list(pool.map(partial(judge, python, Path(folder)), CELLS))
-    for verdict in verdicts:
-        print(_row(verdict))
-        for error in verdict.errors:
-            print(f"    {error}")
-    accepted = sum(verdict.word == "accepted" for verdict in verdicts)
-    print(f"{accepted} of {len(verdicts)} files accepted by axolotl 0.21.0")
-    for line in drift:
-        print(f"cpadvisor/check/axolotl_keys.yaml differs from the wheel: {line}")
-    rejected = any(verdict.errors for verdict in verdicts)
-    return 1 if rejected or drift or accepted < LEAST else 0
+    for line in (*disagreements, *drift):
+        print(line)
+    print(f"{accepted} of {len(CELLS)} files accepted by axolotl 0.21.0")
+    print(f"{len(MUTANTS) - len(disagreements)} of {len(MUTANTS)} broken files refused by both axolotl and our check")
+    return 1 if refused or disagreements or drift or accepted < LEAST else 0
 
 
-def judge(python: Path, folder: Path, cell: Cell) -> Verdict:
-    """Plan, write, check with our rules, ask axolotl."""
+def write(path: Path, cell: Cell) -> Written:
+    """Plan a cell as a user would, and write the file of the first plan."""
     node = load_node(cell.node)
-    workload = cell.workload
-    advice = advise(node, product_of(node), workload)
+    advice = advise(node, product_of(node), cell.workload)
     if not advice.plans:
-        return Verdict(cell=cell, plan=None)
+        return Written(cell=cell)
     plan = advice.plans[0]
-    path = folder / f"{CELLS.index(cell)}.yaml"
-    path.write_text(config_document(advice, plan, workload, WriteOptions()), encoding="utf-8")
-    ours = [item for item in check_file(path, engine=ENGINE, gpus=plan.layout.world) if item.severity == "error"]
-    report = _ask(python, path, cell, plan)
-    errors = (*report["errors"], *(f"our own check: {item.rule}: {item.message}" for item in ours))
-    return Verdict(cell=cell, plan=plan, method=report["method"], errors=errors)
+    path.write_text(config_document(advice, plan, cell.workload, WriteOptions()), encoding="utf-8")
+    return Written(cell=cell, plan=plan, path=path)
 
 
-def _ask(python: Path, path: Path, cell: Cell, plan: Plan) -> dict[str, Any]:
-    model = find_model(cell.model)
-    world = plan.layout.world
-    words = [str(world), str(world // cell.nodes), str(model.kv_heads), "tied" if model.tied_embeddings else "untied"]
-    return _gate(python, "check", str(path), *words)
+def _break(path: Path, mutant: Mutant) -> Path:
+    path.write_text(yaml.safe_dump(mutant.values), encoding="utf-8")
+    return path
 
 
-def _gate(python: Path, *words: str) -> dict[str, Any]:
-    done = subprocess.run([str(python), str(GATE), *words], capture_output=True, text=True, check=False)
+def _job_of(written: Written) -> dict[str, Any]:
+    assert written.plan is not None, f"{written.cell} has no plan"
+    model, world = find_model(written.cell.model), written.plan.layout.world
+    return _job(
+        written.path, world=world, nodes=written.cell.nodes, kv_heads=model.kv_heads, tied=model.tied_embeddings
+    )
+
+
+def _job(path: Path | None, *, world: int = 8, nodes: int = 1, kv_heads: int = 8, tied: bool = False) -> dict[str, Any]:
+    return {"path": str(path), "world": world, "per_node": world // nodes, "kv_heads": kv_heads, "tied": tied}
+
+
+def _judge_files(written: list[Written], reports: Iterator[dict[str, Any]]) -> tuple[int, int]:
+    """Print a row a file; how many were refused and how many accepted."""
+    refused = accepted = 0
+    for item in written:
+        if item.path is None or item.plan is None:
+            print(_row(item, "infeasible", None))
+            continue
+        report = next(reports)
+        ours = _our_errors(item.path, item.plan.layout.world)
+        errors = [*report["errors"], *(f"our own check: {rule}" for rule in ours)]
+        refused += bool(errors)
+        accepted += not errors
+        print(_row(item, "REFUSED" if errors else "accepted", report["method"]))
+        for error in errors:
+            print(f"    {error}")
+    return refused, accepted
+
+
+def _judge_mutants(paths: list[Path], reports: Iterator[dict[str, Any]]) -> list[str]:
+    """Where axolotl and our check do not both refuse a broken file."""
+    disagreements: list[str] = []
+    for mutant, path, report in zip(MUTANTS, paths, reports, strict=True):
+        ours = _our_errors(path, 8)
+        if mutant.rule not in ours or not report["errors"]:
+            disagreements.append(
+                f"DISAGREE {mutant.rule} {dict(mutant.change)}: axolotl {report['errors']}, ours {ours}"
+            )
+    return disagreements
+
+
+def _our_errors(path: Path, gpus: int) -> list[str]:
+    return [finding.rule for finding in check_file(path, engine=ENGINE, gpus=gpus) if finding.severity == "error"]
+
+
+def _gate(python: Path, *words: str, jobs: Any = None) -> Any:
+    done = subprocess.run(
+        [str(python), str(GATE), *words], input=json.dumps(jobs), capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
-        return {"errors": [f"the gate failed: {done.stderr.strip()[-500:]}"], "mesh": {}, "method": None}
+        sys.exit(f"the gate failed: {done.stderr.strip()[-1000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _key_drift(python: Path) -> list[str]:
     """Names that our list has and the wheel has not, and the reverse."""
     names = _gate(python, "keys")
-    drift: list[str] = []
-    for block, ours in axolotl_keys().items():
-        if block != "source":
-            drift += [f"{block}: {name}" for name in sorted(set(ours) ^ set(names.get(block, ())))]
-    return drift
+    return [
+        f"cpadvisor/check/axolotl_keys.yaml differs from the wheel: {block}: {name}"
+        for block, ours in axolotl_keys().items()
+        if block != "source"
+        for name in sorted(set(ours) ^ set(names.get(block, ())))
+    ]
 
 
-def _row(verdict: Verdict) -> str:
-    cell = verdict.cell
+def _row(written: Written, word: str, method: str | None) -> str:
+    cell = written.cell
     where = f"{cell.nodes} x {cell.node}" if cell.nodes > 1 else cell.node
-    layout = verdict.plan.layout.words if verdict.plan else "-"
+    layout = written.plan.layout.words if written.plan else "-"
     length = format_tokens(parse_tokens(cell.length))
     lock = ",".join(f"{axis}={size}" for axis, size in cell.lock.items())
     name = f"{cell.model} {length}" + (f" [{lock}]" if lock else "")
-    return f"{verdict.word:<10}  {name:<34}  {where:<14}  {layout:<40}  {verdict.method or '-'}"
+    return f"{word:<10}  {name:<34}  {where:<14}  {layout:<30}  {method or '-'}"
 
 
 if __name__ == "__main__":
