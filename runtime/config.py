@@ -204,7 +204,6 @@ def _compute(reader: Reader, own: Reader, fsdp: Reader) -> Compute:
     checkpointing = reader.flag("gradient_checkpointing", False) or fsdp.flag("activation_checkpointing", False)
     return Compute(
         bf16=None if bf16 in ("auto", None) else reader.flag("bf16", False),
-        tf32=reader.values.get("tf32", "auto") == "auto" or reader.flag("tf32", False),
         recompute=_recompute(own) or (("full" if checkpointing else "none", None),),
         reshard_after_forward=fsdp.flag("reshard_after_forward", True),
     )

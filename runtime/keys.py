@@ -27,8 +27,7 @@ HONOURED: Mapping[str, str] = {
     "max_grad_norm": "gradients are scaled down to this global norm; 0 leaves them",
     "optimizer": "adamw_torch_fused or adamw_torch",
     "seed": "decides random weights and the order of data, whatever the layout",
-    "bf16": "bfloat16 computation on float32 weights; auto means on GPUs",
-    "tf32": "TensorFloat-32 for float32 matrix products on GPUs",
+    "bf16": "bfloat16 computation on float32 weights: on GPUs always, on a CPU never; auto is right on both",
     "gradient_checkpointing": "true recomputes every layer; cpadvisor.recompute is finer",
     "dp_shard_size": "data ranks over which parameters are sharded; without it all that context_parallel_size leaves",
     "dp_replicate_size": "only 1",
@@ -45,6 +44,7 @@ HONOURED: Mapping[str, str] = {
 ACCEPTED: Mapping[str, str] = {
     "attn_implementation": "the trainer picks its own kernel and names it in the start event",
     "flash_attention": "the trainer picks its own kernel and names it in the start event",
+    "tf32": "matrix products on GPUs are bfloat16",
     "logging_steps": "every step is logged",
     "save_safetensors": "the model is always written as safetensors",
     "save_steps": "the model is written once, at the end",

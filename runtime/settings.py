@@ -57,8 +57,7 @@ class Compute:
     """Precision, recomputation, and what FSDP keeps."""
 
     bf16: bool | None
-    """None: on GPUs."""
-    tf32: bool
+    """What the config insists on; None leaves it to the device."""
     recompute: tuple[tuple[str, int | None], ...]
     """(policy, layers) in the order of the layers; None layers means all."""
     reshard_after_forward: bool

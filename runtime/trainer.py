@@ -46,35 +46,37 @@ def run(config: TrainConfig, reporter: Reporter) -> None:
     policies = recompute.policy_of_layers(config.compute.recompute, shape.layers)
     device = meshes.pick_device(config.sizes)
     bf16 = uses_bf16(config, device)
-    if device.type == "cuda" and config.compute.tf32:
-        torch.set_float32_matmul_precision("high")
     choice = _choose(device, shape, bf16=bf16)
     dataset = _dataset(config, shape)
     mesh = meshes.join(config.sizes, device)
-    try:
-        model = parallel.build(
-            shape,
-            mesh=mesh,
-            kernel=choice.kernel.name,
-            policies=policies,
-            source=weights.source(config.weights_dir, seed=config.seed, std=shape.initializer_range),
-            bf16=bf16,
-            reshard_after_forward=config.compute.reshard_after_forward,
-        )
-        trainer = Trainer(config, model=model, mesh=mesh, dataset=dataset)
-        _announce(config, trainer, choice, policies, dataset, reporter)
-        _loop(trainer, reporter)
-        if config.saves_model:
-            _save(config, trainer, reporter, bf16=bf16)
-    finally:
-        meshes.leave()
+    model = parallel.build(
+        shape,
+        mesh=mesh,
+        kernel=choice.kernel.name,
+        policies=policies,
+        source=weights.source(config.weights_dir, seed=config.seed, std=shape.initializer_range),
+        bf16=bf16,
+        reshard_after_forward=config.compute.reshard_after_forward,
+    )
+    trainer = Trainer(config, model=model, mesh=mesh, dataset=dataset)
+    _announce(config, trainer, choice, policies, dataset, reporter)
+    _loop(trainer, reporter)
+    if config.saves_model:
+        _save(config, trainer, reporter, bf16=bf16)
+    # Only here: after a failure the groups end with the process, when its reason is written and no peer is awaited.
+    meshes.leave()
 
 
 def uses_bf16(config: TrainConfig, device: torch.device) -> bool:
-    """Bfloat16 on GPUs unless the config says no; a CPU computes in float32."""
-    if device.type == "cpu" and config.compute.bf16:
-        raise ConfigError(str(config.path), ["bf16 true, but torch sees no GPU here; write bf16: auto or false"])
-    return device.type == "cuda" if config.compute.bf16 is None else config.compute.bf16
+    """Bfloat16 on GPUs, whose attention kernels take no float32; float32 on a CPU. The config may only agree."""
+    on_gpu = device.type == "cuda"
+    if config.compute.bf16 not in (None, on_gpu):
+        why = "attention kernels of GPUs take no float32" if on_gpu else "torch sees no GPU here"
+        raise ConfigError(
+            str(config.path),
+            [f"bf16 {str(config.compute.bf16).lower()}, but {why}; write bf16: auto or {str(on_gpu).lower()}"],
+        )
+    return on_gpu
 
 
 class Trainer:

@@ -83,21 +83,23 @@ class GlooPool:
             ready = wait(list(waiting), timeout=max(deadline - time.monotonic(), 0.0))
             if not ready:
                 raise RankError(f"ranks {sorted(waiting.values())} did not answer within {timeout_s:.0f} s")
+            failures: list[str] = []
             for connection in ready:
                 assert isinstance(connection, Connection)
                 rank = waiting.pop(connection)
-                results[rank] = _receive(connection, rank)
+                done, results[rank] = _receive(connection)
+                if not done:
+                    failures.append(f"rank {rank} {results[rank]}")
+            if failures:
+                raise RankError("\n".join(failures))
         return results
 
 
-def _receive(connection: Connection, rank: int) -> Any:
+def _receive(connection: Connection) -> tuple[bool, Any]:
     try:
-        done, value = pickle.loads(connection.recv_bytes())
+        return pickle.loads(connection.recv_bytes())
     except EOFError:
-        raise RankError(f"rank {rank} died") from None
-    if not done:
-        raise RankError(f"rank {rank} raised\n{value}")
-    return value
+        return False, "died"
 
 
 def serve(rank: int, connection: Connection) -> None:
@@ -120,12 +122,12 @@ def _answer(rank: int, job: bytes) -> tuple[bool, Any]:
         dist.init_process_group(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(seconds=100)
         )
-        try:
-            return True, fn(rank, world, *args)
-        finally:
-            dist.destroy_process_group()
+        result = fn(rank, world, *args)
+        dist.destroy_process_group()
+        return True, result
     except BaseException:
-        return False, traceback.format_exc()
+        # The group stays up until this answer is sent: the others fail by its end, and their errors come second.
+        return False, f"raised\n{traceback.format_exc()}"
 
 
 def _load(path: Path) -> ModuleType:

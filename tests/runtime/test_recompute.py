@@ -11,6 +11,7 @@ from runtime.recompute import policy_of_layers
 
 def hops_of_one_pass(rank: int, world: int, path: Path) -> int:
     trainer = make_trainer(path)
+    take_traffic(trainer.mesh.cp_group_name)  # of earlier jobs of this process
     trainer.accumulate(0, silent(path.parent))
     return take_traffic(trainer.mesh.cp_group_name).hops
 

@@ -11,8 +11,11 @@ import pytest
 import torch
 from tiny_run import write_folder
 
+from runtime import config as configs
+from runtime.errors import ConfigError
 from runtime.telemetry import EventReader, events_path
 from runtime.train import out_of_memory
+from runtime.trainer import uses_bf16
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,6 +154,22 @@ def test_a_rank_that_waits_for_its_peer_in_vain_still_stops_on_sigterm(tmp_path:
         rank_0.kill()
     [end] = events(tmp_path)
     assert (end["state"], end["reason"]) == ("stopped", "SIGTERM at step 0")
+
+
+@pytest.mark.parametrize(
+    ("device", "bf16", "message"),
+    [
+        ("cpu", True, "bf16 true, but torch sees no GPU here; write bf16: auto or false"),
+        ("cuda", False, "bf16 false, but attention kernels of GPUs take no float32; write bf16: auto or true"),
+    ],
+)
+def test_a_precision_that_the_device_lacks_is_refused(tmp_path: Path, device: str, bf16: bool, message: str) -> None:
+    config = configs.load(write_folder(tmp_path, bf16=bf16), world=1)
+    with pytest.raises(ConfigError) as caught:
+        uses_bf16(config, torch.device(device))
+    assert caught.value.problems == (message,)
+    agreeing = configs.load(write_folder(tmp_path, bf16="auto"), world=1)
+    assert uses_bf16(agreeing, torch.device(device)) is not bf16
 
 
 def test_running_out_of_memory_names_the_allocation() -> None:
