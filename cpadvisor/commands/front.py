@@ -61,7 +61,7 @@ def _plan_and_write(job: Job) -> Path:
         print(note)
     folder = rundir.runs_root().parent / "configs"
     target = folder / f"{job.workload.model.name}-{job.workload.sequence_len}.yaml"
-    options = WriteOptions(folder=str(target.parent), bf16=job.gpu.precision == "bf16")
+    options = WriteOptions(path=str(target), bf16=job.gpu.precision == "bf16")
     text = config_document(advice, advice.plans[0], job.workload, options)
     rundir.replace_with_backup(target, text)
     print(f"\n== the file {target}\n{text}", flush=True)

@@ -151,7 +151,7 @@ def config_text(job: Job, advice: Advice, args: argparse.Namespace) -> str:
     options = WriteOptions(
         data=None if args.data is None else str(Path(args.data).expanduser().absolute()),
         steps=args.steps,
-        folder=None if args.output == "-" else str(Path(args.output).absolute().parent),
+        path=None if args.output == "-" else str(Path(args.output).absolute()),
         bf16=job.gpu.precision == "bf16",
     )
     if args.launcher == "slurm":

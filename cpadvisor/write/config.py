@@ -4,6 +4,7 @@ An axolotl engine gets axolotl's keys alone. The bundled trainer gets the same k
 with the same meaning, and one `cpadvisor:` block for what axolotl has no key for.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -28,7 +29,7 @@ __all__ = ["ConfigLine", "WriteOptions", "config_document", "config_lines", "ren
 
 def config_document(advice: Advice, plan: Plan, workload: Workload, options: WriteOptions) -> str:
     """The whole file: header with the prediction and the command, then the lines."""
-    return render(config_lines(advice, plan, workload, options), header_lines(advice, plan, workload))
+    return render(config_lines(advice, plan, workload, options), header_lines(advice, plan, workload, options))
 
 
 def config_lines(advice: Advice, plan: Plan, workload: Workload, options: WriteOptions) -> tuple[ConfigLine, ...]:
@@ -49,7 +50,7 @@ def config_lines(advice: Advice, plan: Plan, workload: Workload, options: WriteO
     return tuple(lines)
 
 
-def header_lines(advice: Advice, plan: Plan, workload: Workload) -> tuple[str, ...]:
+def header_lines(advice: Advice, plan: Plan, workload: Workload, options: WriteOptions) -> tuple[str, ...]:
     """What the file is for, what is predicted, and how it starts."""
     memory, step = plan.memory, plan.step
     nodes = f"{workload.nodes} x " if workload.nodes > 1 else ""
@@ -63,14 +64,14 @@ def header_lines(advice: Advice, plan: Plan, workload: Workload) -> tuple[str, .
         f"({units.format_seconds(step.low_s)} to {units.format_seconds(step.high_s)}), "
         f"{units.format_count(plan.tokens_per_s_per_gpu)} tokens/s on each GPU, MFU {units.format_percent(plan.mfu)}",
         *(f"Note: {note}" for note in (*plan.warnings, *_weight_notes(workload))),
-        f"Start: {_start_command(workload, plan)}",
+        f"Start: {_start_command(workload, plan, options.path or DEFAULT_CONFIG)}",
         "Behind each line stands what decided it: model, plan, flag, card, trainer or default.",
     )
 
 
-def _start_command(workload: Workload, plan: Plan) -> str:
+def _start_command(workload: Workload, plan: Plan, config: str) -> str:
     by_hand = workload.engine != "cpadvisor" or workload.nodes > 1
-    return command_text(workload, plan) if by_hand else f"cpadvisor launch {DEFAULT_CONFIG}"
+    return command_text(workload, plan, config=config) if by_hand else f"cpadvisor launch {shlex.quote(config)}"
 
 
 def _weight_notes(workload: Workload) -> list[str]:
@@ -162,13 +163,13 @@ def _warmup_line(steps: int | None) -> ConfigLine:
 def _speed_lines(workload: Workload, *, bf16: bool) -> list[ConfigLine]:
     lines = [
         ConfigLine(
-            key="bf16", value=bf16, origin="card", comment="L1" if bf16 else "the device computes in float32 alone"
+            key="bf16", value=bf16, origin="card", comment="L1" if bf16 else "this device has no bf16 arithmetic"
         )
     ]
-    if bf16:
-        lines.append(ConfigLine(key="tf32", value=True, origin="card", comment="C7"))
     if workload.engine == "cpadvisor":
         return lines
+    if bf16:
+        lines.append(ConfigLine(key="tf32", value=True, origin="card", comment="C7"))
     kernel = "flash_attention_2" if bf16 else "sdpa"
     return [
         *lines,
@@ -185,7 +186,7 @@ def _speed_lines(workload: Workload, *, bf16: bool) -> list[ConfigLine]:
 
 def _output_lines(plan: Plan, workload: Workload, options: WriteOptions) -> list[ConfigLine]:
     name = f"outputs/{workload.model.name}-{workload.sequence_len}-{layout_slug(plan)}"
-    folder = options.output_dir or (str(PurePath(options.folder) / name) if options.folder else f"./{name}")
+    folder = options.output_dir or (str(PurePath(options.path).parent / name) if options.path else f"./{name}")
     origin = "flag" if options.output_dir else "default"
     line = ConfigLine(key="output_dir", value=folder, origin=origin, comment="the trained model")
     if workload.engine == "cpadvisor":

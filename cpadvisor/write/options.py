@@ -18,7 +18,7 @@ class WriteOptions:
     """A text or JSONL file; None takes the default of the engine."""
     steps: int | None = None
     output_dir: str | None = None
-    folder: str | None = None
-    """The config's own folder, absolute: the default output_dir is written below it. None writes it relative."""
+    path: str | None = None
+    """Where the config will lie, absolute: the command names it and the default output_dir lies beside it."""
     bf16: bool | None = None
     """Whether the GPU's tensor cores know bf16; None means: unless the node is `cpu`."""

@@ -141,6 +141,11 @@ def test_the_header_tells_prediction_and_command(planned):
     assert header[3].endswith("axolotl train config.yaml --launcher torchrun -- --nproc_per_node=8")
 
 
+def test_the_command_names_the_file_as_the_shell_has_to_see_it(planned):
+    text = config_document(*planned(), WriteOptions(path="/a b/c.yaml"))
+    assert "# Start: cpadvisor launch '/a b/c.yaml'" in text
+
+
 def test_random_weights_of_a_known_model_are_told_in_the_header(planned):
     assert "trains from random weights" in config_document(*planned(), WriteOptions())
     assert "trains from random weights" not in config_document(*planned(model="tiny"), WriteOptions())
@@ -154,6 +159,6 @@ def test_each_line_has_a_known_origin_and_no_key_stands_twice(planned):
 
 
 def test_the_default_output_lies_below_the_folder_of_the_config(written):
-    assert written(WriteOptions(folder="/data/a"))["output_dir"] == "/data/a/outputs/llama-3.1-8b-32768-shard2-cp4"
+    assert written(WriteOptions(path="/data/a/c.yaml"))["output_dir"] == "/data/a/outputs/llama-3.1-8b-32768-shard2-cp4"
     assert written()["output_dir"] == "./outputs/llama-3.1-8b-32768-shard2-cp4"
-    assert written(WriteOptions(folder="/data/a", output_dir="/out"))["output_dir"] == "/out"
+    assert written(WriteOptions(path="/data/a/c.yaml", output_dir="/out"))["output_dir"] == "/out"
