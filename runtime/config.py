@@ -121,7 +121,7 @@ def _model(reader: Reader, own: Reader, folder: Path, run_dir: Path) -> tuple[Pa
     if not isinstance(reader.values.get("base_model"), str):
         reader.problem("base_model is missing; write the folder that holds the model's config.json")
         return base, None
-    random = own.flag("random_weights", False)
+    random = own.flag("random_weights", False) or reader.flag("reinit_weights", False)
     shapes = [place for place in (folder / "model", run_dir / "model", base) if (place / "config.json").is_file()]
     if not shapes:
         reader.problem(
@@ -204,6 +204,7 @@ def _compute(reader: Reader, own: Reader, fsdp: Reader) -> Compute:
     checkpointing = reader.flag("gradient_checkpointing", False) or fsdp.flag("activation_checkpointing", False)
     return Compute(
         bf16=None if bf16 in ("auto", None) else reader.flag("bf16", False),
+        tf32=reader.values.get("tf32") in (None, "auto") or reader.flag("tf32", False),
         recompute=_recompute(own) or (("full" if checkpointing else "none", None),),
         reshard_after_forward=fsdp.flag("reshard_after_forward", True),
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 HONOURED: Mapping[str, str] = {
     "base_model": "folder with config.json, and the weights unless cpadvisor.random_weights",
+    "reinit_weights": "as cpadvisor.random_weights",
     "datasets": "list of {path, type: completion, ds_type: text or json, field}; a text file is one document",
     "output_dir": "where the trained model is written",
     "sequence_len": "tokens of one sequence, over all ranks of its context-parallel group",
@@ -28,6 +29,7 @@ HONOURED: Mapping[str, str] = {
     "optimizer": "adamw_torch_fused or adamw_torch",
     "seed": "decides random weights and the order of data, whatever the layout",
     "bf16": "bfloat16 computation on float32 weights: on GPUs always, on a CPU never; auto is right on both",
+    "tf32": "TensorFloat-32 where a matrix product on a GPU is float32",
     "gradient_checkpointing": "true recomputes every layer; cpadvisor.recompute is finer",
     "dp_shard_size": "data ranks over which parameters are sharded; without it all that context_parallel_size leaves",
     "dp_replicate_size": "only 1",
@@ -44,7 +46,6 @@ HONOURED: Mapping[str, str] = {
 ACCEPTED: Mapping[str, str] = {
     "attn_implementation": "the trainer picks its own kernel and names it in the start event",
     "flash_attention": "the trainer picks its own kernel and names it in the start event",
-    "tf32": "matrix products on GPUs are bfloat16",
     "logging_steps": "every step is logged",
     "save_safetensors": "the model is always written as safetensors",
     "save_steps": "the model is written once, at the end",

@@ -58,6 +58,7 @@ class Compute:
 
     bf16: bool | None
     """What the config insists on; None leaves it to the device."""
+    tf32: bool
     recompute: tuple[tuple[str, int | None], ...]
     """(policy, layers) in the order of the layers; None layers means all."""
     reshard_after_forward: bool

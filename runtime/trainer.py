@@ -46,6 +46,7 @@ def run(config: TrainConfig, reporter: Reporter) -> None:
     policies = recompute.policy_of_layers(config.compute.recompute, shape.layers)
     device = meshes.pick_device(config.sizes)
     bf16 = uses_bf16(config, device)
+    torch.set_float32_matmul_precision("high" if config.compute.tf32 else "highest")
     choice = _choose(device, shape, bf16=bf16)
     dataset = _dataset(config, shape)
     mesh = meshes.join(config.sizes, device)

@@ -59,6 +59,10 @@ def test_a_learning_rate_may_be_written_2e_5(tmp_path: Path) -> None:
     assert configs.load(path, world=1).optimization.learning_rate == 2e-5
 
 
+def test_reinit_weights_is_axolotls_word_for_random_weights(tmp_path: Path) -> None:
+    assert load(tmp_path, reinit_weights=True, cpadvisor={"tokenizer": "bytes"}).weights_dir is None
+
+
 def test_dp_shard_takes_what_cp_leaves(tmp_path: Path) -> None:
     assert load(tmp_path, world=4, context_parallel_size=2).sizes.dp_shard == 2
 
