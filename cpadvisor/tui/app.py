@@ -1,46 +1,41 @@
-"""The app: it holds the session, runs each stage in a thread, and hands the session to the screen that is seen."""
+"""The app: its screens, its keys, and what each key does to the session."""
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any, ClassVar, cast
 
 from textual import on
 from textual.app import App, SystemCommand
-from textual.binding import Binding
-from textual.reactive import var
 from textual.screen import Screen
-from textual.worker import get_current_worker
 
-from cpadvisor.errors import CpadvisorError
 from cpadvisor.job import Request
-from cpadvisor.tui.i18n import Words
-from cpadvisor.tui.keys import APP_KEYS, help_lines
-from cpadvisor.tui.messages import Failed, Finished
-from cpadvisor.tui.screens.base import StageScreen
+from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
+from cpadvisor.tui.messages import Failed, attempt
 from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.node import NodeScreen
 from cpadvisor.tui.screens.plan import PlanScreen
 from cpadvisor.tui.screens.reader import Question, Reader
 from cpadvisor.tui.screens.run import RunScreen
-from cpadvisor.tui.session import CPU_NODE, CPU_REQUEST, GPU_REQUEST, Answer, Draft, Live, Machine, Session
+from cpadvisor.tui.session import (
+    CPU_NODE,
+    CPU_REQUEST,
+    GPU_REQUEST,
+    why_not_launch,
+)
+from cpadvisor.tui.stages import PLANNING, Stages
 from cpadvisor.tui.terminal import accept_any_bytes, end_on_signals, require_screen
 from cpadvisor.tui.theme import FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
 from cpadvisor.tui.widgets.job_form import JobForm
 from cpadvisor.tui.widgets.strip import Tab
 from cpadvisor.tui.widgets.table import RowTable
-from cpadvisor.tui.work import Saved, Work
-
-LOOKS_PER_S = 2.0
-PLANNING = ("machine", "plan", "draft")
-"""The stages that lead to a file, in their order; each starts the next."""
+from cpadvisor.tui.work import Work
 
 
-class CpadvisorApp(App[int]):
+class CpadvisorApp(Stages):
     """Four stages on keys 1 to 4."""
 
     TITLE = "cpadvisor"
@@ -57,19 +52,6 @@ class CpadvisorApp(App[int]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[Any]] = [*APP_KEYS]
 
-    session: var[Session] = var(Session)
-
-    def __init__(self, work: Work, *, request: Request = GPU_REQUEST, lang: str = "en") -> None:
-        super().__init__()
-        self.words = Words(lang)
-        self._work = work
-        self._first_request = request
-        self._ended = Event()
-        self._log_rank = 0
-        self._launch_next = False
-        self._unseen: Live | None = None
-        self.set_reactive(CpadvisorApp.session, Session(request=request))
-
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of our own for themes that lack them."""
         return dict(VARIABLE_DEFAULTS)
@@ -82,17 +64,7 @@ class CpadvisorApp(App[int]):
         end_on_signals(lambda code: self.exit(return_code=code))
         self._start("machine", partial(self._work.machine, self._first_request))
 
-    def on_unmount(self) -> None:
-        """Let the sampler end."""
-        self._ended.set()
-
-    # Session: attributes down.
-
-    def watch_session(self, session: Session) -> None:
-        """Hand the session to the screen that is seen, also below a modal one."""
-        for screen in self.screen_stack if self._running else ():
-            if isinstance(screen, StageScreen):
-                screen.session = session
+    # What the user does.
 
     async def action_stage(self, mode: str) -> None:
         """Go to a screen, with the session as it is now."""
@@ -102,94 +74,6 @@ class CpadvisorApp(App[int]):
     @on(Tab.Chosen)
     async def _tab_chosen(self, event: Tab.Chosen) -> None:
         await self.action_stage(event.mode)
-
-    # Workers: messages up.
-
-    def _start(self, stage: str, work: Callable[[], object]) -> None:
-        """Run a stage in a thread; a newer call of the same stage makes an older one's answer void."""
-        self.session = replace(self.session, busy=stage)
-        self.run_worker(partial(self._run, stage, work), thread=True, exclusive=True, group=stage, exit_on_error=False)
-
-    def _run(self, stage: str, work: Callable[[], object]) -> None:
-        worker = get_current_worker()
-        message = attempt(stage, work)
-        if not worker.is_cancelled:
-            self.post_message(message)
-
-    @on(Failed)
-    def _stage_failed(self, event: Failed) -> None:
-        self.session = self.session.failed(event.stage, event.reason)
-        self._launch_next = False
-        if event.stage in ("write", "launch", "stop", "run"):
-            self.notify(event.reason, title=event.stage, severity="error", markup=False, timeout=10)
-
-    @on(Finished)
-    async def _stage_finished(self, event: Finished) -> None:
-        self.session = self.session.done(event.stage)
-        part = event.part
-        if isinstance(part, Machine):
-            self._take_machine(part)
-        elif isinstance(part, Answer):
-            self.session = replace(self.session, answer=part, chosen=0)
-            self._start_draft()
-        elif isinstance(part, Draft):
-            await self._take_draft(part)
-        elif isinstance(part, Saved):
-            self._take_saved(part)
-        elif isinstance(part, Path):
-            self._follow(part)
-        elif isinstance(part, Live):
-            self._take_live(part)
-
-    def _take_machine(self, machine: Machine) -> None:
-        self.session = replace(self.session, machine=machine, answer=None, draft=None, chosen=0)
-        self._start("plan", partial(self._work.answer, machine, self.session.request))
-
-    def _start_draft(self) -> None:
-        answer, plan = self.session.answer, self.session.plan
-        if answer is None or plan is None:
-            self._launch_next = False
-            self.session = replace(self.session, draft=None)
-            return
-        self._start("draft", partial(self._work.draft, answer, plan))
-
-    async def _take_draft(self, draft: Draft) -> None:
-        self.session = replace(self.session, draft=draft)
-        if self._launch_next:
-            self._launch_next = False
-            await self.action_launch()
-
-    def _take_saved(self, saved: Saved) -> None:
-        kept = f"; the old file is {saved.backup.name}" if saved.backup else ""
-        self.notify(f"{saved.path}{kept}", title=self.words["saved"], markup=False)
-        self._start_draft()
-
-    def _follow(self, run_dir: Path) -> None:
-        self._log_rank = 0
-        self.session = replace(self.session, run_dir=run_dir, live=None, paused=False)
-        sampler = partial(self._sample, run_dir)
-        self.run_worker(sampler, thread=True, exclusive=True, group="run", exit_on_error=False)
-
-    def _sample(self, run_dir: Path) -> None:
-        """Look at the run twice a second until it has ended; one record a look."""
-        worker = get_current_worker()
-        try:
-            watcher = self._work.watcher(run_dir)
-            while not worker.is_cancelled:
-                live = watcher.look(self._log_rank)
-                self.post_message(Finished("run", live))
-                if live.view.is_final or self._ended.wait(1 / LOOKS_PER_S):
-                    return
-        except CpadvisorError as error:
-            self.post_message(Failed("run", str(error)))
-
-    def _take_live(self, live: Live) -> None:
-        if self.session.paused and not live.view.is_final:
-            self._unseen = live
-        else:
-            self.session = replace(self.session, live=live)
-
-    # What the user does.
 
     @on(JobForm.Submitted)
     def _job_submitted(self, event: JobForm.Submitted) -> None:
@@ -282,15 +166,7 @@ class CpadvisorApp(App[int]):
 
     def action_help(self) -> None:
         """All keys of this screen and of all screens."""
-        screen = self.screen
-        groups = [(self.words["help"], APP_KEYS)]
-        own = [each for each in type(screen).__dict__.get("BINDINGS", []) if isinstance(each, Binding)]
-        if own:
-            groups.insert(0, (type(screen).__name__.removesuffix("Screen"), own))
-        focused = screen.focused
-        if focused is not None and "BINDINGS" in type(focused).__dict__:
-            groups.append(("Panel", [each for each in type(focused).BINDINGS if isinstance(each, Binding)]))
-        self.push_screen(Reader(self.words["help"], help_lines(groups)))
+        self.push_screen(Reader(self.words["help"], help_lines(self.screen, self.words["help"])))
 
     def action_leave(self) -> None:
         """Quit; ask first where a run is alive."""
@@ -321,8 +197,7 @@ class CpadvisorApp(App[int]):
 
     def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
         """The palette: every key's action by name, and every theme."""
-        own = [each for each in type(screen).__dict__.get("BINDINGS", []) if isinstance(each, Binding)]
-        for binding in [*APP_KEYS, *own]:
+        for binding in [*APP_KEYS, *own_keys(screen)]:
             if binding.action != "command_palette":
                 target = self if binding in APP_KEYS or binding.action.startswith("app.") else screen
                 yield SystemCommand(binding.description, binding.tooltip, partial(self._do, binding.action, target))
@@ -331,32 +206,6 @@ class CpadvisorApp(App[int]):
 
     async def _do(self, action: str, target: "App[int] | Screen[Any]") -> None:
         await self.run_action(action, default_namespace=cast(Any, target))
-
-
-def attempt(stage: str, work: Callable[[], object]) -> Finished | Failed:
-    """Do the work of a stage; what goes wrong becomes a message, so that no error ends the app."""
-    try:
-        return Finished(stage, work())
-    except CpadvisorError as error:
-        return Failed(stage, str(error))
-    except Exception as error:
-        return Failed(stage, f"{stage} met an error of its own ({type(error).__name__}: {error}); please report it")
-
-
-def why_not_launch(session: Session) -> str | None:
-    """Why the chosen plan cannot start here and now, None where it can."""
-    machine = session.machine
-    if session.is_running or session.busy == "launch":
-        return "a run is alive; X stops it"
-    if machine is not None and not machine.is_here:
-        return f"{machine.node.name} is not this machine ({machine.node.source}); c takes this machine's CPU"
-    if session.answer is not None and session.answer.job.workload.engine != "cpadvisor":
-        engine = session.answer.job.workload.engine
-        return f"the file is for {engine}: w writes it and {engine} starts it; engine cpadvisor launches here"
-    if session.draft is None:
-        return session.problems.get("plan") or session.problems.get("draft") or "there is no plan to launch"
-    errors = [finding for finding in session.draft.findings if finding.severity == "error"]
-    return f"the file would not start: {errors[0].message}" if errors else None
 
 
 def run_app(
@@ -386,5 +235,6 @@ def run_app(
     app.run()
     if app.session.is_running and app.session.run_dir is not None:
         name = app.session.run_dir.name
-        print(f"run {name} goes on; `cpadvisor watch {name}` follows it, `cpadvisor stop {name}` ends it", file=sys.stderr)
+        follow, end = f"`cpadvisor watch {name}`", f"`cpadvisor stop {name}`"
+        print(f"run {name} goes on; {follow} follows it, {end} ends it", file=sys.stderr)
     return app.return_code or 0

@@ -14,6 +14,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "holders": ("Holders of memory", "显存占用"),
     "islands": ("islands", "NVLink 岛"),
     "ring": ("Ring", "环"),
+    "nics": ("NICs", "网卡"),
     "best ring": ("best ring", "最佳环"),
     "worst hop": ("worst hop", "最慢一跳"),
     "warnings": ("Findings on the node", "节点提示"),

@@ -1,8 +1,10 @@
 """The keys that every screen has, and the help page that is made from all keys."""
 
-from collections.abc import Iterable
+from typing import Any
 
 from textual.binding import Binding
+from textual.dom import DOMNode
+from textual.screen import Screen
 
 from cpadvisor.tui.widgets.lines import Line
 
@@ -30,15 +32,20 @@ THE_WAY: tuple[Line, ...] = (
 )
 
 
-def help_lines(groups: Iterable[tuple[str, Iterable[Binding]]]) -> tuple[Line, ...]:
-    """The way to a run, then each group of keys with what they do."""
+def own_keys(node: DOMNode) -> list[Binding]:
+    """The keys that a screen or widget declares itself."""
+    return [binding for binding in type(node).__dict__.get("BINDINGS", []) if isinstance(binding, Binding)]
+
+
+def help_lines(screen: Screen[Any], title: str) -> tuple[Line, ...]:
+    """The way to a run, then the keys of the screen, of all screens, and of the focused panel."""
+    groups = [(type(screen).__name__.removesuffix("Screen"), own_keys(screen)), (title, APP_KEYS)]
+    if screen.focused is not None:
+        groups.append(("Panel", own_keys(screen.focused)))
     lines: list[Line] = [*THE_WAY]
-    for title, bindings in groups:
-        lines.extend([(("", "plain"),), ((title, "accent"),)])
-        lines.extend(
-            ((f"  {key_label(binding.key):<12}", "plain"), (binding.tooltip or binding.description, "muted"))
-            for binding in bindings
-        )
+    for name, bindings in groups:
+        lines.extend([(("", "plain"),), ((name, "accent"),)] if bindings else [])
+        lines.extend(((f"  {key_label(binding.key):<12}", "plain"), (binding.tooltip, "muted")) for binding in bindings)
     return tuple(lines)
 
 

@@ -137,3 +137,19 @@ def request_label(request: Request) -> tuple[str, str]:
         return request.model or "", units.format_tokens(units.parse_tokens(typed))
     except UsageError:
         return request.model or "", typed
+
+
+def why_not_launch(session: Session) -> str | None:
+    """Why the chosen plan cannot start here and now, None where it can."""
+    machine = session.machine
+    if session.is_running or session.busy == "launch":
+        return "a run is alive; X stops it"
+    if machine is not None and not machine.is_here:
+        return f"{machine.node.name} is not this machine ({machine.node.source}); c takes this machine's CPU"
+    if session.answer is not None and session.answer.job.workload.engine != "cpadvisor":
+        engine = session.answer.job.workload.engine
+        return f"the file is for {engine}: w writes it and {engine} starts it; engine cpadvisor launches here"
+    if session.draft is None:
+        return session.problems.get("plan") or session.problems.get("draft") or "there is no plan to launch"
+    errors = [finding for finding in session.draft.findings if finding.severity == "error"]
+    return f"the file would not start: {errors[0].message}" if errors else None

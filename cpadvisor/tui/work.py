@@ -4,18 +4,20 @@ Stages are imported when they are first called, so that the first frame does
 not wait for them.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cpadvisor.errors import CpadvisorError
 from cpadvisor.job import Request
 from cpadvisor.node import Node
 from cpadvisor.plan.advice import Plan
+from cpadvisor.tui.messages import Failed, Finished, attempt
 from cpadvisor.tui.session import FALLBACK_NODE, Answer, Draft, Live, Machine
 
 if TYPE_CHECKING:
-    from cpadvisor.watch.monitor import Monitor
+    from cpadvisor.check.finding import Finding
     from cpadvisor.watch.view import RunView
 
 LOG_LINES = 400
@@ -64,7 +66,7 @@ class Work:
         from cpadvisor.write.diff import unified_diff
 
         job = answer.job
-        options = WriteOptions(folder=str(self.config.absolute().parent), bf16=job.gpu.precision == "bf16")
+        options = WriteOptions(path=str(self.config.absolute()), bf16=job.gpu.precision == "bf16")
         text = config_document(answer.advice, plan, job.workload, options)
         on_disk = read_existing(self.config)
         return Draft(
@@ -78,7 +80,7 @@ class Work:
             command=f"cpadvisor launch {self.config}",
         )
 
-    def _findings(self, answer: Answer, text: str) -> tuple:
+    def _findings(self, answer: Answer, text: str) -> "tuple[Finding, ...]":
         from cpadvisor.check import check_config
         from cpadvisor.yaml_reader import read_yaml
 
@@ -145,6 +147,20 @@ class Watcher:
         return Live(view=self._monitor.poll(), log=tail(self._run_dir, rank, LOG_LINES), rank=rank)
 
 
+def looks(work: Work, run_dir: Path, *, rank: Callable[[], int]) -> Iterator[Finished | Failed]:
+    """One message a look, until the run has ended or cannot be looked at; `rank` says whose log is wanted."""
+    opened = attempt("run", lambda: work.watcher(run_dir))
+    if isinstance(opened, Failed):
+        yield opened
+        return
+    watcher = cast(Watcher, opened.part)
+    while True:
+        message = attempt("run", lambda: watcher.look(rank()))
+        yield message
+        if isinstance(message, Failed) or cast(Live, message.part).view.is_final:
+            return
+
+
 def describe(node: Node, *, note: str | None = None, gpu: str | None = None) -> Machine:
     """A node with what follows from it: product, islands, ring, warnings."""
     from cpadvisor.fabric import best_ring, fabric_warnings, islands
@@ -156,6 +172,4 @@ def describe(node: Node, *, note: str | None = None, gpu: str | None = None) -> 
         # Planning tells what is wrong with the product; the links can be shown without it.
         product = None
     warnings = tuple(dict.fromkeys((*node.warnings, *fabric_warnings(node))))
-    return Machine(
-        node=node, note=note, gpu=product, islands=islands(node), ring=best_ring(node), warnings=warnings
-    )
+    return Machine(node=node, note=note, gpu=product, islands=islands(node), ring=best_ring(node), warnings=warnings)

@@ -10,7 +10,7 @@ from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from cpadvisor.tui.i18n import Words
-from cpadvisor.tui.session import Session, request_label
+from cpadvisor.tui.session import Machine, Session, request_label
 from cpadvisor.tui.terminal import SMALLEST
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.strip import ContextStrip, Stage
@@ -75,9 +75,9 @@ class StageScreen(Screen[None]):
 
 
 def context_line(session: Session, words: Words) -> Line:
-    """`dgx-h100 recorded · llama-3.1-8b · 32K · 1×2×1×4 · ● running 12/50`."""
+    """`dgx-h100 (recorded) · llama-3.1-8b · 32K · 1×2×1×4 · ● running 12/50`."""
     machine, plan = session.machine, session.plan
-    node = f"{machine.node.name} {machine.node.source}" if machine else words["looking"]
+    node = machine_label(machine) if machine else words["looking"]
     model, length = request_label(session.request)
     parts: list[Line] = [((node, "plain"),), ((model, "plain"),), ((length, "plain"),)]
     if plan is not None:
@@ -87,6 +87,11 @@ def context_line(session: Session, words: Words) -> Line:
     for part in parts:
         joined.extend([(" · ", "faint"), *part] if joined else part)
     return tuple(joined)
+
+
+def machine_label(machine: Machine) -> str:
+    """The node's name, and for one that is not this machine where it comes from."""
+    return machine.node.name if machine.is_here else f"{machine.node.name} ({machine.node.source})"
 
 
 def run_state(session: Session, words: Words) -> Line:

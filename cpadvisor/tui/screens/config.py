@@ -1,6 +1,7 @@
 """Config: the file line by line with where each comes from, the change against the disk, and what `check` finds."""
 
 import re
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,9 +14,10 @@ from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.session import Draft, Session
 from cpadvisor.tui.widgets.lines import Line, Lines
 from cpadvisor.tui.widgets.prose import Prose
-from cpadvisor.tui.widgets.table import Column, Grid, Row, RowTable, cell
+from cpadvisor.tui.widgets.table import Cell, Column, Grid, Row, RowTable, cell
 
 SEVERITY = {"error": ("✖", "bad"), "warning": ("▲", "warn"), "note": ("○", "muted")}
+_TRAILING_COMMENT = re.compile(r"\s+# .*$")
 _TOP_KEY = re.compile(r"([A-Za-z_][\w-]*):")
 
 
@@ -24,7 +26,7 @@ class ConfigScreen(StageScreen):
 
     MODE = "config"
     AUTO_FOCUS = "#file"
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("w", "app.write", "Write", id="config-write", tooltip="Write the file; the old one is kept as .bak"),
     ]
 
@@ -74,16 +76,16 @@ class ConfigScreen(StageScreen):
     def _read_line(self, event: RowTable.Picked) -> None:
         draft = self.session.draft
         key = None if draft is None else keys_of(draft.text)[event.index]
+        text = "" if draft is None else draft.text.splitlines()[event.index]
         line = None if draft is None else next((each for each in draft.lines if each.key == key), None)
-        if line is not None:
-            about: tuple[Line, ...] = (((line.origin, "accent"),), ((line.comment or "", "plain"),))
-            self.app.push_screen(Reader(line.key, about))
+        about: tuple[Line, ...] = () if line is None else (((line.origin, "accent"), (f"  {line.comment}", "muted")),)
+        self.app.push_screen(Reader(key or self.words["file"], (((text, "plain"),), *about)))
 
 
 FILE_COLUMNS = (
     Column(title="", right=True),
-    Column(title="line", flexible=True),
-    Column(title="from"),
+    Column(title="line", most=48),
+    Column(title="from", flexible=True),
 )
 
 FINDING_COLUMNS = (
@@ -110,15 +112,16 @@ def keys_of(text: str) -> tuple[str | None, ...]:
 
 
 def file_rows(draft: Draft) -> tuple[Row, ...]:
-    """The lines of the file, numbered, with the origin of the key beside its first line."""
-    origins = {line.key: line.origin for line in draft.lines}
+    """The lines of the file, numbered; what the file says behind a line about its origin stands in a column."""
+    origins = {line.key: (line.origin, line.comment) for line in draft.lines}
     rows: list[Row] = []
     last: str | None = None
     for number, (line, key) in enumerate(zip(draft.text.splitlines(), keys_of(draft.text), strict=True), start=1):
-        origin = origins.get(key, "") if key is not None and key != last else ""
+        origin, comment = origins.get(key, ("", "")) if key is not None and key != last else ("", "")
         last = key
-        tone = "faint" if key is None else "plain"
-        rows.append((cell(str(number), "faint"), cell(line, tone), cell(origin, "accent")))
+        shown = line if key is None else _TRAILING_COMMENT.sub("", line)
+        about = Cell(runs=((origin, "accent"), (f"  {comment}" if comment else "", "muted")))
+        rows.append((cell(str(number), "faint"), cell(shown, "faint" if key is None else "plain"), about))
     return tuple(rows)
 
 

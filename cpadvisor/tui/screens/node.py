@@ -1,11 +1,12 @@
 """Node: which GPUs there are, how they are joined, who holds their memory, what stands in the way."""
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from cpadvisor import units
 from cpadvisor.hardware import link_bytes_per_s
-from cpadvisor.node import Gpu, Holder
+from cpadvisor.node import Gpu, Holder, link_rank
 from cpadvisor.report.node import island_label, ring_label
 from cpadvisor.tui.screens.base import StageScreen, panel
 from cpadvisor.tui.session import Machine, Session
@@ -30,10 +31,10 @@ class NodeScreen(StageScreen):
         with Vertical(id="fabric"):
             yield LinkMatrix(id="links")
             yield Prose(id="rings")
+            yield Prose(id="node-warnings")
         with Vertical(id="devices"):
             yield RowTable(id="gpus")
             yield RowTable(id="holders")
-            yield Prose(id="node-warnings")
 
     def show(self, session: Session) -> None:
         """Hand the machine to the widgets."""
@@ -68,14 +69,17 @@ class NodeScreen(StageScreen):
 
     def _fabric(self, machine: Machine) -> tuple[Line, ...]:
         words, ring = self.words, machine.ring
-        width = max(len(words[key]) for key in ("islands", "best ring", "worst hop")) + 2
-        lines: list[Line] = [((words["islands"].ljust(width), "muted"), (island_label(machine.islands), "plain"))]
+        width = max(cell_len(words[key]) for key in ("islands", "best ring", "worst hop")) + 2
+        lines: list[Line] = [((pad(words["islands"], width), "muted"), (island_label(machine.islands), "plain"))]
         if ring is not None:
-            lines.append(((words["best ring"].ljust(width), "muted"), (ring_label(ring.order), "accent")))
-            rate = "" if machine.gpu is None else units.format_rate(link_bytes_per_s(machine.gpu, ring.worst))
+            lines.append(((pad(words["best ring"], width), "muted"), (ring_label(ring.order), "accent")))
             worst = (ring.worst or units.DASH, link_tone(ring.worst))
-            lines.append(((words["worst hop"].ljust(width), "muted"), worst, (f"  {rate} one way" if rate else "", "muted")))
-        return tuple(lines)
+            lines.append(
+                ((pad(words["worst hop"], width), "muted"), worst, (f"  {rate_label(machine, ring.worst)}", "muted"))
+            )
+        nics = ", ".join(f"n{place} {nic.name}" for place, nic in enumerate(machine.node.nics))
+        nic_lines: tuple[Line, ...] = (((pad(words["nics"], width), "muted"), (nics, "plain")),) if nics else ()
+        return (*lines, *class_lines(machine, width), *nic_lines)
 
     def _warnings(self, machine: Machine, problem: str | None) -> tuple[Line, ...]:
         lines: list[Line] = []
@@ -110,8 +114,32 @@ def headline(machine: Machine) -> str:
     """`8 × NVIDIA H100 80GB HBM3 · NV18`, or every link class there is, best first."""
     node = machine.node
     names = sorted({gpu.name or "GPU" for gpu in node.gpus})
-    codes = sorted({code for row in node.links for code in row if code}, key=link_tone)
+    codes = sorted({code for row in node.links for code in row if code}, key=lambda code: -link_rank(code))
     return f"{len(node.gpus)} × {', '.join(names)} · {' '.join(codes) or 'one GPU'}"
+
+
+def pad(text: str, width: int) -> str:
+    """Text filled to cells of the terminal, of which a Chinese character takes two."""
+    return text + " " * (width - cell_len(text))
+
+
+def rate_label(machine: Machine, code: str | None) -> str:
+    """`371 GB/s one way`; a dash for an unknown product."""
+    rate = None if machine.gpu is None else link_bytes_per_s(machine.gpu, code)
+    return f"{units.format_rate(rate)} one way"
+
+
+def class_lines(machine: Machine, width: int) -> tuple[Line, ...]:
+    """Each class of link between GPUs, best first: how many pairs, and what one of them carries."""
+    node = machine.node
+    codes = [node.links[row][column] for row in range(len(node.gpus)) for column in range(row)]
+    return tuple(
+        (
+            (f"{code:<{width}}", link_tone(code)),
+            (f"{codes.count(code)} pairs  {rate_label(machine, code)}", "muted"),
+        )
+        for code in sorted({code for code in codes if code}, key=lambda code: -link_rank(code))
+    )
 
 
 def gpu_row(gpu: Gpu) -> Row:

@@ -1,12 +1,15 @@
 """Plan: the job, the ranked layouts, why the others fail, and the terms of the chosen one."""
 
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from cpadvisor import units
-from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Rejection, StepEstimate, TraceStep
+from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Rejection, TraceStep
 from cpadvisor.report.plan import recompute_label
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.base import StageScreen, panel
@@ -28,7 +31,7 @@ class PlanScreen(StageScreen):
 
     MODE = "plan"
     AUTO_FOCUS = "#candidates"
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("e", "edit", "Edit job", id="plan-edit", tooltip="Change model, length, engine or lock"),
     ]
 
@@ -57,7 +60,8 @@ class PlanScreen(StageScreen):
             return
         advice = answer.advice
         table = self.query_one("#candidates", RowTable)
-        rows = tuple(candidate_row(place, plan, words) for place, plan in enumerate(advice.plans))
+        common = shared_warnings(advice.plans)
+        rows = tuple(candidate_row(place, plan, words, common) for place, plan in enumerate(advice.plans))
         table.grid = Grid(columns=CANDIDATE_COLUMNS, rows=rows, empty=words["no plan"])
         with self.prevent(RowTable.Moved):
             table.cursor = session.chosen
@@ -68,7 +72,7 @@ class PlanScreen(StageScreen):
         self.query_one("#card", Prose).lines = card_lines(answer, words)
         plan = session.plan
         self.query_one("#memory", Prose).lines = () if plan is None else memory_lines(plan.memory)
-        self.query_one("#step", Prose).lines = () if plan is None else step_lines(plan.step)
+        self.query_one("#step", Prose).lines = () if plan is None else step_lines(plan)
 
     def _show_titles(self, session: Session) -> None:
         words, answer, plan = self.words, session.answer, session.plan
@@ -125,7 +129,7 @@ REJECTED_COLUMNS = (
 )
 
 
-def candidate_row(place: int, plan: Plan, words: Words) -> Row:
+def candidate_row(place: int, plan: Plan, words: Words, common: frozenset[str]) -> Row:
     """One plan: speed first, then memory against the limit."""
     memory = plan.memory
     bar = memory_bar(
@@ -142,20 +146,23 @@ def candidate_row(place: int, plan: Plan, words: Words) -> Row:
         cell(units.format_seconds(plan.step.total_s), "muted"),
         cell(plan.cp_method, "muted"),
         cell(recompute_label(plan), "muted"),
-        verdict(place, plan, words),
+        verdict(place, plan, words, common),
     )
 
 
-def verdict(place: int, plan: Plan, words: Words) -> Cell:
-    """`● best`, `▲` with what to watch, or the room that is left."""
+def shared_warnings(plans: tuple[Plan, ...]) -> frozenset[str]:
+    """Warnings that every plan carries: they tell no plan from another and stand with the chosen one's terms."""
+    return frozenset(plans[0].warnings).intersection(*(plan.warnings for plan in plans)) if plans else frozenset()
+
+
+def verdict(place: int, plan: Plan, words: Words, common: frozenset[str]) -> Cell:
+    """`● best`, or `▲` with what to watch in this plan alone."""
     memory = plan.memory
     room = memory.limit_bytes - memory.high_bytes
-    if room < TIGHT * memory.limit_bytes:
-        watch = f"▲ {units.format_bytes(room)} to spare"
-        return Cell(runs=((f"● {words['best']} ", "ok"), (watch, "warn")) if place == 0 else ((watch, "warn"),))
-    if place == 0:
-        return cell(f"● {words['best']}", "ok")
-    return cell(f"▲ {plan.warnings[0]}", "warn") if plan.warnings else cell("●", "muted")
+    watch = [f"{units.format_bytes(room)} to spare"] if room < TIGHT * memory.limit_bytes else []
+    watch.extend(warning for warning in plan.warnings if warning not in common)
+    mark = (f"● {words['best']}", "ok") if place == 0 else ("●", "muted")
+    return Cell(runs=(mark, (f"  ▲ {'; '.join(watch)}", "warn"))) if watch else Cell(runs=(mark,))
 
 
 def rejected_row(rejection: Rejection) -> Row:
@@ -224,13 +231,15 @@ def memory_lines(memory: MemoryEstimate) -> tuple[Line, ...]:
     return (*head, *term_lines(memory.terms_bytes, units.format_bytes))
 
 
-def step_lines(step: StepEstimate) -> tuple[Line, ...]:
-    """The band, then exposed seconds by term, largest first."""
+def step_lines(plan: Plan) -> tuple[Line, ...]:
+    """The band, exposed seconds by term, largest first, then what to know about the plan."""
+    step = plan.step
     band = f"{units.format_seconds(step.low_s)} to {units.format_seconds(step.high_s)}"
-    return (((band, "muted"),), *term_lines(step.terms_s, units.format_seconds))
+    warnings: tuple[Line, ...] = tuple((("▲ ", "warn"), (warning, "muted")) for warning in plan.warnings)
+    return (((band, "muted"),), *term_lines(step.terms_s, units.format_seconds), *warnings)
 
 
-def term_lines(terms, form, *, width: int = 8) -> tuple[Line, ...]:
+def term_lines(terms: Mapping[str, float], form: Callable[[float | None], str], *, width: int = 12) -> tuple[Line, ...]:
     """One line a term that is not zero: name, bar, figure."""
     shown = sorted(((name, value) for name, value in terms.items() if value), key=lambda term: -term[1])
     if not shown:

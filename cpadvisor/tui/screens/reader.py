@@ -1,5 +1,7 @@
 """Screens that lie over another: a text to read, a question to answer."""
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
@@ -14,7 +16,7 @@ from cpadvisor.tui.widgets.prose import Prose, content
 class Reader(ModalScreen[None]):
     """A text in full; any of escape, q and enter goes back."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("escape,q,enter,question_mark", "dismiss", "Back", id="reader-back", tooltip="Back to the screen below")
     ]
 
@@ -34,7 +36,7 @@ class Reader(ModalScreen[None]):
 class Question(ModalScreen[str]):
     """A question with one key an answer; escape gives the answer `stay`."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("escape,q,n", "choose('stay')", "Stay", id="question-stay", tooltip="Change nothing"),
         Binding("x,X,y", "choose('stop')", "Stop it", id="question-stop", tooltip="Stop the run"),
         Binding("d,l", "choose('leave')", "Leave it", id="question-leave", tooltip="Quit and leave the run alone"),

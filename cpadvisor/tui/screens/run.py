@@ -1,5 +1,7 @@
 """Run: the live figures, each beside what was predicted, and the log of one rank."""
 
+from typing import ClassVar
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -33,7 +35,7 @@ class RunScreen(StageScreen):
 
     MODE = "run"
     AUTO_FOCUS = "#log"
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("v", "view", "View", id="run-view", tooltip="The next chart or table, where one is shown at a time"),
         Binding("r", "rank", "Rank", id="run-rank", tooltip="The log of the next rank"),
     ]
@@ -127,13 +129,9 @@ def rank_row(rank: RankView, view: RunView) -> Row:
     """One process: its peak as a bar over the band that was predicted."""
     expected = view.prediction or {}
     high, predicted = expected.get("high_bytes"), expected.get("peak_bytes")
-    end = max(filter(None, (high, predicted, view.peak_bytes)), default=None)
+    far = max(filter(None, (high, predicted, view.peak_bytes)), default=0)
     bar = memory_bar(
-        rank.peak_bytes,
-        limit=None if end is None else end * 1.1,
-        low=expected.get("low_bytes"),
-        high=high,
-        width=BAR_CELLS,
+        rank.peak_bytes, limit=None, end=far * 1.1, low=expected.get("low_bytes"), high=high, width=BAR_CELLS
     )
     return (
         cell(str(rank.rank), "muted"),
@@ -164,7 +162,10 @@ def memory_beside(view: RunView, words: Words) -> str:
 def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
     """State and progress, then measured beside predicted, then what is wrong."""
     tone = STATE_TONES.get(view.state, "warn")
-    first: list[tuple[str, str]] = [(f"{STATE_MARKS.get(view.state, '●')} {view.state}", tone), (f"  step {progress_label(view)}", "plain")]
+    first: list[tuple[str, str]] = [
+        (f"{STATE_MARKS.get(view.state, '●')} {view.state}", tone),
+        (f"  step {progress_label(view)}", "plain"),
+    ]
     first.append((f"  {units.format_seconds(view.elapsed_s)}", "muted"))
     if view.eta_s is not None:
         first.append((f"  ETA {units.format_seconds(view.eta_s)}", "muted"))
@@ -175,7 +176,11 @@ def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
     third: list[tuple[str, str]] = []
     for name, measured, predicted in comparison_rows(view):
         third.extend([(f"{name} ", "muted"), (measured, "plain"), (f" / {predicted}   ", "predicted")])
-    lines: list[Line] = [tuple(first), tuple(second), (*third, (f"{words['measured']} / ", "faint"), (words["predicted"], "predicted"))]
+    lines: list[Line] = [
+        tuple(first),
+        tuple(second),
+        (*third, (f"{words['measured']} / ", "faint"), (words["predicted"], "predicted")),
+    ]
     if view.reason:
         lines.append(((view.reason, "bad" if view.state in ("failed", "lost") else "warn"),))
     lines.extend((("▲ ", "warn"), (warning, "plain")) for warning in view.warnings)

@@ -24,28 +24,31 @@ def memory_bar(
     width: int,
     low: float | None = None,
     high: float | None = None,
+    end: float | None = None,
 ) -> list[Run]:
     """The runs of a bar that ends at the limit, or at the upper end of the band where that lies beyond.
 
     40 of 80 GiB in 8 cells, band 35 to 60: four solid cells, two shaded ones,
-    one blank, and the rule.
+    one blank, and the rule. Without a limit the bar reaches to `end` and has no rule.
     """
-    if limit is None or limit <= 0 or width < 2:
+    far = max(limit or end or 0.0, high or 0.0, value or 0.0)
+    if far <= 0 or width < 2:
         return [(" " * width, "faint")]
-    end = max(limit, high or 0.0, value or 0.0)
-    rule = min(round(limit / end * width), width) - 1
-    solid = fill((value or 0.0) / end, width)
-    tone = "bad" if (value or 0.0) > limit else "accent"
-    runs: list[Run] = []
-    for cell in range(width):
-        middle = (cell + 0.5) / width * end
-        in_band = low is not None and high is not None and low <= middle <= high
-        if cell == rule:
-            runs.append(("│", "bad" if (high or value or 0.0) > limit else "muted"))
-        elif solid[cell] != " ":
-            runs.append((solid[cell], "predicted" if in_band and tone == "accent" else tone))
-        elif in_band:
-            runs.append(("▒", "bad" if middle > limit else "predicted"))
-        else:
-            runs.append(("·" if middle < limit else " ", "faint"))
-    return runs
+    return [_cell_of_bar(cell, value or 0.0, limit, low, high, width, far) for cell in range(width)]
+
+
+def _cell_of_bar(
+    cell: int, value: float, limit: float | None, low: float | None, high: float | None, width: int, far: float
+) -> Run:
+    middle = (cell + 0.5) / width * far
+    beyond = limit is not None and middle > limit
+    in_band = low is not None and high is not None and low <= middle <= high
+    solid = fill(value / far, width)[cell]
+    if limit is not None and cell == min(round(limit / far * width), width) - 1:
+        return ("│", "bad" if max(high or 0.0, value) > limit else "muted")
+    if solid != " ":
+        over = limit is not None and value > limit
+        return (solid, "bad" if over else "predicted" if in_band else "accent")
+    if in_band:
+        return ("▒", "bad" if beyond else "predicted")
+    return (" " if beyond else "·", "faint")

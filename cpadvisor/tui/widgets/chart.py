@@ -48,9 +48,7 @@ class Chart(Toned):
         return self.strip(lines[y] if y < len(lines) else [], width)
 
 
-def draw(
-    curve: Curve, width: int, height: int, *, scale: Callable[[float | None], str], tone: str
-) -> list[list[Run]]:
+def draw(curve: Curve, width: int, height: int, *, scale: Callable[[float | None], str], tone: str) -> list[list[Run]]:
     """The lines of a chart: scale, plot, and the first and last x below."""
     levels = [level for level in (curve.predicted, curve.low, curve.high) if level is not None]
     view = window(curve.points, levels=levels if curve.points else ())

@@ -1,6 +1,7 @@
 """The job as four fields; enter in any of them plans, and a wrong value stays where it was typed."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -21,7 +22,7 @@ _PLACEHOLDERS = {"model": "name or folder", "length": "32k", "engine": ENGINES[0
 class JobForm(Container):
     """Model, length, engine, lock."""
 
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("escape", "leave", "Back", id="job-leave", tooltip="Leave the job and keep what was typed", show=False)
     ]
 
@@ -63,6 +64,7 @@ class JobForm(Container):
         line = self.query_one("#job-problem", Static)
         line.update(problem or "")
         line.display = bool(problem)
+        self.set_class(bool(problem), "-wrong")
 
     def suggest_models(self, names: tuple[str, ...]) -> None:
         """Complete model names from the catalogue."""

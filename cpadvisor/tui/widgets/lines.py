@@ -1,5 +1,7 @@
 """Lines of text as they are, never read as markup: a log, a diff. Scrolls both ways and can follow the end."""
 
+from typing import ClassVar
+
 from rich.cells import cell_len
 from textual.binding import Binding
 from textual.geometry import Size
@@ -15,9 +17,9 @@ Line = tuple[Run, ...]
 class Lines(ScrollView, Toned, can_focus=True):
     """What was given, one line a row; `follow` keeps the last line in sight until the reader scrolls up."""
 
-    COMPONENT_CLASSES = set(TONE_CLASSES)
+    COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
 
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("up,k", "scroll_up", "Up", id="lines-up", tooltip="A line up", show=False),
         Binding("down,j", "scroll_down", "Down", id="lines-down", tooltip="A line down", show=False),
         Binding("left,h", "aside(-8)", "Left", id="lines-left", tooltip="Text to the left", show=False),
@@ -55,6 +57,4 @@ class Lines(ScrollView, Toned, can_focus=True):
         width = self.content_size.width
         index = y + top
         runs = list(self.lines[index]) if index < len(self.lines) else []
-        return self.strip(runs, max(self.virtual_size.width, width)).crop_extend(
-            left, left + width, self.tone("plain")
-        )
+        return self.strip(runs, max(self.virtual_size.width, width)).crop_extend(left, left + width, self.tone("plain"))

@@ -1,9 +1,10 @@
 """The link matrix: a letter code a pair, coloured by class, the hops of the best ring underlined."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from rich.style import Style
 from rich.segment import Segment
+from rich.style import Style
 from textual.geometry import Size
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -36,7 +37,7 @@ class Links:
 class LinkMatrix(ScrollView, Toned, can_focus=True):
     """One row and one column a GPU, then one column a NIC; scrolls where the node is larger than the panel."""
 
-    COMPONENT_CLASSES = set(TONE_CLASSES)
+    COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
 
     links: reactive[Links] = reactive(Links, layout=True)
 

@@ -24,7 +24,8 @@ class Tab(Static):
             self.mode = mode
 
     def __init__(self, key: str, mode: str, title: str, *, active: bool) -> None:
-        super().__init__(content(((((f"{key} "), "muted"), (title, "plain")),)), classes="tab", markup=False)
+        name_tone = "accent" if active else "plain"
+        super().__init__(content((((f"{key} ", "muted"), (title, name_tone)),)), classes="tab", markup=False)
         self._mode = mode
         self.set_class(active, "-active")
 

@@ -1,6 +1,7 @@
 """A table of rows with a cursor: it draws only the lines that are seen, and a change redraws only its row."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
@@ -14,6 +15,9 @@ from textual.strip import Strip
 
 from cpadvisor.tui.widgets.tones import TONE_CLASSES, Run, Toned
 
+MAX_COLUMN = 400
+"""No column is wider: a line of a foreign log may have megabytes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
@@ -21,6 +25,8 @@ class Column:
 
     title: str
     width: int | None = None
+    most: int | None = None
+    """The widest that content may make it; what is longer ends in an ellipsis."""
     right: bool = False
     flexible: bool = False
 
@@ -58,9 +64,9 @@ class Grid:
 class RowTable(ScrollView, Toned, can_focus=True):
     """Rows under a header that stays; arrow keys move the cursor, enter picks."""
 
-    COMPONENT_CLASSES = set(TONE_CLASSES)
+    COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
 
-    BINDINGS = [
+    BINDINGS: ClassVar = [
         Binding("up,k", "cursor(-1)", "Up", id="table-up", tooltip="The row above", show=False),
         Binding("down,j", "cursor(1)", "Down", id="table-down", tooltip="The row below", show=False),
         Binding("pageup", "page(-1)", "Page up", id="table-page-up", tooltip="A page of rows up", show=False),
@@ -180,7 +186,7 @@ class RowTable(ScrollView, Toned, can_focus=True):
         if index >= len(self.grid.rows):
             return self.strip([], width)
         at_cursor = self._has_cursor and index == self.cursor
-        strip = self.strip(self._line(index), max(self._total, width), cursor=at_cursor)
+        strip = self.strip(self._line(index), max(self._total, width), cursor=at_cursor and self.has_focus)
         return self._crop(strip, scroll.x, width)
 
     @property
@@ -198,8 +204,8 @@ class RowTable(ScrollView, Toned, can_focus=True):
         return " " + "  ".join(cells)
 
     def _line(self, index: int) -> list[Run]:
-        mark = "▌" if self._has_cursor and index == self.cursor and self.has_focus else " "
-        runs: list[Run] = [(mark, "accent")]
+        mark = "▌" if self._has_cursor and index == self.cursor else " "
+        runs: list[Run] = [(mark, "accent" if self.has_focus else "faint")]
         for position, (column, width) in enumerate(zip(self.grid.columns, self._widths, strict=True)):
             runs.extend(_fit(self.grid.rows[index][position], width, right=column.right))
             runs.append(("  ", "plain"))
@@ -209,7 +215,10 @@ class RowTable(ScrollView, Toned, can_focus=True):
         widths = [
             column.width
             if column.width is not None
-            else max([cell_len(column.title)] + [row[position].width for row in self.grid.rows])
+            else min(
+                max([cell_len(column.title)] + [row[position].width for row in self.grid.rows]),
+                column.most or MAX_COLUMN,
+            )
             for position, column in enumerate(self.grid.columns)
         ]
         room = self.scrollable_content_region.width - sum(widths) - 2 * max(len(widths) - 1, 0) - 2

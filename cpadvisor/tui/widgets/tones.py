@@ -1,5 +1,7 @@
 """A tone is a named colour of the theme; widgets that draw lines ask for tones, never for colours."""
 
+from typing import ClassVar
+
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
@@ -51,7 +53,7 @@ class Toned(Widget):
     first base is another one names `TONE_CLASSES` itself.
     """
 
-    COMPONENT_CLASSES = set(TONE_CLASSES)
+    COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
 
     def tone(self, name: str, *, bold: bool = False, cursor: bool = False) -> Style:
         """The style of a tone on this widget's background, or on that of the cursor."""

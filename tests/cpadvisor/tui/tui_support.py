@@ -161,6 +161,8 @@ class FakeWork:
     node: Node = field(default_factory=h100_node)
     calls: list[str] = field(default_factory=list)
     views: list[RunView] = field(default_factory=lambda: [run_view()])
+    shown: int = -1
+    """Which of `views` a look gives."""
     on_disk: str | None = "base_model: llama\nsequence_len: 8192\n"
     findings: tuple[Any, ...] = ()
 
@@ -215,19 +217,17 @@ class FakeWork:
         return replace(self.views[-1], state="stopped")
 
     def watcher(self, run_dir: Path) -> "FakeWatcher":
-        return FakeWatcher(self.views)
+        return FakeWatcher(self)
 
 
 class FakeWatcher:
-    """Gives the views in turn, the last one again and again."""
+    """Gives the view that the work shows at the moment."""
 
-    def __init__(self, views: list[RunView]) -> None:
-        self._views = views
-        self._place = 0
+    def __init__(self, work: FakeWork) -> None:
+        self._work = work
 
     def look(self, rank: int) -> Live:
-        view = self._views[min(self._place, len(self._views) - 1)]
-        self._place += 1
+        view = self._work.views[self._work.shown]
         return Live(view=view, log=(f"[rank{rank}] step 12 loss 4.8", "[b]not markup[/b]"), rank=rank)
 
 

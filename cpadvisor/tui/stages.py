@@ -1,0 +1,143 @@
+"""The part of the app that works: it runs stages in threads and puts what they give into the session.
+
+Machine, plan and draft follow each other; each ends in one message with one
+frozen part. The session goes down to the screen that is seen.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+from textual import on
+from textual.app import App
+from textual.reactive import var
+from textual.worker import get_current_worker
+
+from cpadvisor.job import Request
+from cpadvisor.tui.i18n import Words
+from cpadvisor.tui.messages import Failed, Finished, attempt
+from cpadvisor.tui.screens.base import StageScreen
+from cpadvisor.tui.session import GPU_REQUEST, Answer, Draft, Live, Machine, Session
+from cpadvisor.tui.work import Saved, Work, looks
+
+LOOKS_PER_S = 2.0
+PLANNING = ("machine", "plan", "draft")
+"""The stages that lead to a file, in their order; each starts the next."""
+
+
+class Stages(App[int]):
+    """Holds the session and the work that changes it."""
+
+    session: var[Session] = var(Session)
+
+    def __init__(self, work: Work, *, request: Request = GPU_REQUEST, lang: str = "en") -> None:
+        super().__init__()
+        self.words = Words(lang)
+        self._work = work
+        self._first_request = request
+        self._ended = Event()
+        self._log_rank = 0
+        self._launch_next = False
+        self._unseen: Live | None = None
+        self.set_reactive(Stages.session, Session(request=request))
+
+    def on_unmount(self) -> None:
+        """Let the sampler end."""
+        self._ended.set()
+
+    # Session: attributes down.
+
+    def watch_session(self, session: Session) -> None:
+        """Hand the session to the screen that is seen, also below a modal one."""
+        for screen in self.screen_stack if self._running else ():
+            if isinstance(screen, StageScreen):
+                screen.session = session
+
+    # Workers: messages up.
+
+    def _start(self, stage: str, work: Callable[[], object]) -> None:
+        """Run a stage in a thread; a newer call of the same stage makes an older one's answer void."""
+        self.session = replace(self.session, busy=stage)
+        self.run_worker(partial(self._run, stage, work), thread=True, exclusive=True, group=stage, exit_on_error=False)
+
+    def _run(self, stage: str, work: Callable[[], object]) -> None:
+        worker = get_current_worker()
+        message = attempt(stage, work)
+        if not worker.is_cancelled:
+            self.post_message(message)
+
+    @on(Failed)
+    def _stage_failed(self, event: Failed) -> None:
+        self.session = self.session.failed(event.stage, event.reason)
+        self._launch_next = False
+        if event.stage in ("write", "launch", "stop", "run"):
+            self.notify(event.reason, title=event.stage, severity="error", markup=False, timeout=10)
+
+    @on(Finished)
+    async def _stage_finished(self, event: Finished) -> None:
+        self.session = self.session.done(event.stage)
+        part = event.part
+        if isinstance(part, Machine):
+            self._take_machine(part)
+        elif isinstance(part, Answer):
+            self.session = replace(self.session, answer=part, chosen=0)
+            self._start_draft()
+        elif isinstance(part, Draft):
+            await self._take_draft(part)
+        elif isinstance(part, Saved):
+            self._take_saved(part)
+        elif isinstance(part, Path):
+            self.follow(part)
+        elif isinstance(part, Live):
+            self._take_live(part)
+
+    def _take_machine(self, machine: Machine) -> None:
+        self.session = replace(self.session, machine=machine, answer=None, draft=None, chosen=0)
+        self._start("plan", partial(self._work.answer, machine, self.session.request))
+
+    def _start_draft(self) -> None:
+        answer, plan = self.session.answer, self.session.plan
+        if answer is None or plan is None:
+            self._launch_next = False
+            self.session = replace(self.session, draft=None)
+            return
+        self._start("draft", partial(self._work.draft, answer, plan))
+
+    async def _take_draft(self, draft: Draft) -> None:
+        self.session = replace(self.session, draft=draft)
+        if self._launch_next:
+            self._launch_next = False
+            await self.action_launch()
+
+    def _take_saved(self, saved: Saved) -> None:
+        kept = f"; the old file is {saved.backup.name}" if saved.backup else ""
+        self.notify(f"{saved.path}{kept}", title=self.words["saved"], markup=False)
+        self._start_draft()
+
+    def follow(self, run_dir: Path) -> None:
+        """Look at a run from now on."""
+        self._log_rank = 0
+        self.session = replace(self.session, run_dir=run_dir, live=None, paused=False)
+        sampler = partial(self._sample, run_dir)
+        self.run_worker(sampler, thread=True, exclusive=True, group="run", exit_on_error=False)
+
+    def _sample(self, run_dir: Path) -> None:
+        """Look at the run twice a second until it has ended; one record a look."""
+        worker = get_current_worker()
+        for message in looks(self._work, run_dir, rank=lambda: self._log_rank):
+            if worker.is_cancelled:
+                return
+            self.post_message(message)
+            if self._ended.wait(1 / LOOKS_PER_S):
+                return
+
+    def _take_live(self, live: Live) -> None:
+        if self.session.paused and not live.view.is_final:
+            self._unseen = live
+        else:
+            self.session = replace(self.session, live=live)
+
+    async def action_launch(self) -> None:
+        """Start the chosen plan; the app says how."""

@@ -1,0 +1,84 @@
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cpadvisor.tui.widgets.braille import Canvas, Window, plot, row_of, thin, window
+
+UNIT = Window(left=0, right=1, bottom=0, top=1)
+
+
+def test_a_dot_sets_the_bit_that_unicode_gives_its_place() -> None:
+    canvas = Canvas(1, 1)
+    canvas.dot(0, 0)
+    canvas.dot(1, 3)
+    assert canvas.row(0) == chr(0x2800 + 0x01 + 0x80)
+
+
+def test_dots_outside_the_canvas_are_ignored() -> None:
+    canvas = Canvas(1, 1)
+    canvas.dot(-1, 0)
+    canvas.dot(2, 0)
+    canvas.dot(0, 4)
+    assert canvas.row(0) == " "
+
+
+def test_a_rising_line_runs_from_the_lower_left_to_the_upper_right() -> None:
+    canvas = plot([(0, 0), (1, 1)], UNIT, columns=2, rows=1)
+    assert canvas.row(0) == "⡠⠊"
+
+
+def test_a_gap_is_left_where_a_value_is_not_a_number() -> None:
+    points = [(0, 0.5), (0.2, 0.5), (0.5, math.nan), (0.8, 0.5), (1, 0.5)]
+    row = plot(points, UNIT, columns=10, rows=1).row(0)
+    assert row[4:6] == "  "
+    assert row[0] != " "
+    assert row[-1] != " "
+
+
+def test_a_constant_series_runs_through_the_middle() -> None:
+    view = window([(0, 97.0), (1, 97.0)])
+    assert (view.bottom, view.top) == (48.5, 145.5)
+    assert row_of(97.0, view, rows=5) in (9, 10)
+
+
+def test_a_constant_zero_has_room_above_and_below() -> None:
+    view = window([(0, 0.0), (1, 0.0)])
+    assert (view.bottom, view.top) == (-1.0, 1.0)
+
+
+def test_the_predicted_level_lies_within_the_window() -> None:
+    view = window([(0, 10.0), (1, 20.0)], levels=[40.0])
+    assert view.bottom == 8.5
+    assert view.top == 41.5
+
+
+def test_values_that_are_not_numbers_do_not_set_the_scale() -> None:
+    view = window([(0, 1.0), (1, math.inf), (2, math.nan), (3, 2.0)])
+    assert (view.left, view.right) == (0, 3)
+    assert math.isclose(view.top, 2.05)
+
+
+def test_no_points_give_a_window_of_its_own() -> None:
+    assert window([]) == UNIT
+
+
+def test_thinning_keeps_the_lowest_and_highest_of_each_bucket() -> None:
+    points = [(float(x), float(x % 10)) for x in range(100)]
+    assert thin(points, 10) == tuple((float(x), float(x % 10)) for x in range(100) if x % 10 in (0, 9))
+
+
+def test_few_points_are_not_thinned() -> None:
+    points = [(0.0, 1.0), (1.0, 2.0)]
+    assert thin(points, 1) == tuple(points)
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(allow_nan=True, allow_infinity=True)), max_size=40),
+    st.integers(1, 30),
+    st.integers(1, 10),
+)
+def test_any_series_is_drawn_inside_its_canvas(points: list[tuple[float, float]], columns: int, rows: int) -> None:
+    points = [(x, y) for x, y in points if not math.isfinite(y) or abs(y) < 1e300]
+    canvas = plot(points, window(points), columns=columns, rows=rows)
+    assert [len(canvas.row(row)) for row in range(rows)] == [columns] * rows

@@ -1,0 +1,30 @@
+from cpadvisor import units
+from cpadvisor.tui.widgets.chart import Curve, draw
+
+
+def lines_of(curve: Curve) -> list[str]:
+    return ["".join(text for text, _ in line) for line in draw(curve, 40, 8, scale=units.format_count, tone="series-1")]
+
+
+def test_the_scale_shows_the_top_the_middle_and_the_bottom() -> None:
+    lines = lines_of(Curve(points=((1, 0.0), (10, 1000.0))))
+    assert [line.split()[0] for line in (lines[0], lines[3], lines[6])] == ["1,050", "500", "-50"]
+
+
+def test_the_first_and_the_last_step_stand_below() -> None:
+    assert lines_of(Curve(points=((1, 5.0), (120, 6.0))))[-1].split() == ["1", "120"]
+
+
+def test_the_prediction_is_a_dashed_level_where_the_curve_is_not() -> None:
+    curve = Curve(points=((0, 10.0), (10, 10.0)), predicted=20.0)
+    runs = [run for line in draw(curve, 40, 8, scale=units.format_count, tone="series-1") for run in line]
+    assert any(text == "╌" and tone == "predicted" for text, tone in runs)
+
+
+def test_the_curve_wins_over_the_prediction() -> None:
+    curve = Curve(points=((0, 20.0), (10, 20.0)), predicted=20.0)
+    assert not any("╌" in line for line in lines_of(curve))
+
+
+def test_every_line_fits_the_width() -> None:
+    assert {len(line) for line in lines_of(Curve(points=((0, 1.0), (5, 99999.0)), predicted=3.0))} == {40}
