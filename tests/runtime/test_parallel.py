@@ -31,7 +31,9 @@ def train_and_tell(rank: int, world: int, path: Path) -> Outcome:
     return losses, gradients, {name: whole(value) for name, value in trainer.model.named_parameters()}
 
 
-def outcome(pool: GlooPool, folder: Path, *, shape: dict[str, object] | None = None, **changes: object) -> list[Outcome]:
+def outcome(
+    pool: GlooPool, folder: Path, *, shape: dict[str, object] | None = None, **changes: object
+) -> list[Outcome]:
     folder.mkdir()
     sizes = {"dp_shard_size": 1, "context_parallel_size": 1, **changes}
     dp, cp = sizes["dp_shard_size"], sizes["context_parallel_size"]
@@ -80,14 +82,14 @@ def test_every_layout_has_the_losses_gradients_and_weights_of_one_process(
 def test_two_sequences_at_once_equal_two_after_each_other(
     gloo_pool: GlooPool, tmp_path: Path, one_process: Outcome
 ) -> None:
-    found = outcome(gloo_pool, tmp_path / "run", context_parallel_size=2, micro_batch_size=2, gradient_accumulation_steps=2)
+    found = outcome(
+        gloo_pool, tmp_path / "run", context_parallel_size=2, micro_batch_size=2, gradient_accumulation_steps=2
+    )
     assert_same(found[0], one_process)
 
 
 @pytest.mark.parametrize("policy", ["attention_saved", "full"])
-def test_recomputation_changes_nothing(
-    gloo_pool: GlooPool, tmp_path: Path, one_process: Outcome, policy: str
-) -> None:
+def test_recomputation_changes_nothing(gloo_pool: GlooPool, tmp_path: Path, one_process: Outcome, policy: str) -> None:
     own = {"random_weights": True, "tokenizer": "bytes", "recompute": {policy: 2}}
     found = outcome(gloo_pool, tmp_path / "run", context_parallel_size=2, cpadvisor=own)
     assert_same(found[0], one_process)
