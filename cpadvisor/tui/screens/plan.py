@@ -9,6 +9,7 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from cpadvisor import units
+from cpadvisor.catalog import load_models
 from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Rejection, TraceStep
 from cpadvisor.report.plan import recompute_label
 from cpadvisor.tui.i18n import Words
@@ -58,6 +59,7 @@ class PlanScreen(StageScreen):
             said = words["planning"] if problem is None else problem
             self.query_one("#candidates", RowTable).grid = Grid(columns=CANDIDATE_COLUMNS, empty=said)
             return
+        self.query_one(JobForm).suggest_models(tuple(load_models()))
         advice = answer.advice
         table = self.query_one("#candidates", RowTable)
         common = shared_warnings(advice.plans)
@@ -187,8 +189,8 @@ def rejection_lines(rejection: Rejection) -> tuple[Line, ...]:
 def trace_lines(step: TraceStep) -> tuple[Line, ...]:
     """A question of the decision tree, and below it what answered it."""
     return (
-        ((f"{step.rule:<4}", "accent"), (step.question, "plain"), (f"  {step.source}", "faint")),
-        (("    ", "plain"), (step.answer, "muted")),
+        ((f"{step.rule}  ", "accent"), (step.question, "plain"), (f"  {step.source}", "faint")),
+        ((step.answer, "muted"),),
     )
 
 

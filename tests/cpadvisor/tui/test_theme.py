@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 from textual.theme import BUILTIN_THEMES
 
+import cpadvisor.tui
 from cpadvisor.errors import ConfigError
 from cpadvisor.tui.theme import VARIABLE_DEFAULTS, parse_theme, shipped_themes
 
@@ -56,3 +60,15 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
 def test_textual_variables_are_accepted_beside_our_own() -> None:
     theme = parse_theme("name: x\nprimary: '#112233'\nvariables: {footer-key-foreground: '#abcdef'}", source="m")
     assert theme.variables == {"footer-key-foreground": "#abcdef"}
+
+
+def test_styles_name_theme_variables_and_no_colour_of_their_own() -> None:
+    folder = Path(cpadvisor.tui.__file__).parent
+    sources = [folder / "app.tcss", *(path for path in folder.rglob("*.py") if path.name != "theme.py")]
+    colours = re.compile(r"#[0-9a-fA-F]{6}\b|#[0-9a-fA-F]{3}\b(?!-)|\brgb\(")
+    assert {path.name: found for path in sources if (found := colours.findall(path.read_text()))} == {}
+    used = set(re.findall(r"\$([a-z0-9-]+)", (folder / "app.tcss").read_text()))
+    known = set(VARIABLE_DEFAULTS) | set(
+        parse_theme("name: x\nprimary: '#112233'", source="m").to_color_system().generate()
+    )
+    assert used <= known
