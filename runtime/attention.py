@@ -94,6 +94,9 @@ CUDA_PREFERENCE = (CUDNN, FLASH)
 """Best first. On H200 torch's flash (FlashAttention-2) reaches about 0.57 of cuDNN's rate."""
 
 
+GPU_DTYPES = (torch.bfloat16, torch.float16)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The kernel that a run uses, and why a better one was passed over."""
@@ -106,10 +109,13 @@ class Choice:
 def choose_kernel(device: torch.device, dtype: torch.dtype, *, heads: int, kv_heads: int, head_dim: int) -> Choice:
     """The fastest kernel that runs forward and backward here, tried on one small block with grouped heads.
 
-    Raises RuntimeError with every kernel's reason where none runs.
+    Raises RuntimeError with every kernel's reason where none runs, and for float32 on a GPU: cuDNN takes it and
+    gives NaN.
     """
     if device.type == "cpu":
         return Choice(kernel=CPU)
+    if dtype not in GPU_DTYPES:
+        raise RuntimeError(f"no attention kernel of a GPU computes in {dtype}; use bf16: true")
     reasons: list[str] = []
     for kernel in CUDA_PREFERENCE:
         try:

@@ -96,20 +96,14 @@ def ring_backward(
         kv = kv_hop.wait()
         if step < size - 1:
             kv_hop = start_hop(kv, group)
-        block = kernel.backward(
-            dout_BSHD[:, queries],
-            q_BSHD[:, queries],
-            kv[0][:, keys],
-            kv[1][:, keys],
-            out_BSHD[:, queries],
-            lse_BHS[:, :, queries],
-            False,
-        )
-        dq[:, queries] += block[0]
-        travelling = torch.zeros(kv.shape, dtype=torch.float32, device=kv.device) if dkv_hop is None else dkv_hop.wait()
-        travelling[0][:, keys] += block[1]
-        travelling[1][:, keys] += block[2]
-        dkv_hop = start_hop(travelling, group)
+        dout, q, out = (tensor[:, queries] for tensor in (dout_BSHD, q_BSHD, out_BSHD))
+        k, v = (tensor[:, keys] for tensor in kv)
+        block_dq, *block_dkv = kernel.backward(dout, q, k, v, out, lse_BHS[:, :, queries], False)
+        dq[:, queries] += block_dq
+        dkv = torch.zeros(kv.shape, dtype=torch.float32, device=kv.device) if dkv_hop is None else dkv_hop.wait()
+        for part, block in zip(dkv, block_dkv, strict=True):
+            part[:, keys] += block
+        dkv_hop = start_hop(dkv, group)
     assert dkv_hop is not None, f"a ring of {size} ranks has {size - 1} hops"
     home = dkv_hop.wait()
     return dq.to(q_BSHD.dtype), (dk + home[0]).to(k_BSGD.dtype), (dv + home[1]).to(v_BSGD.dtype)

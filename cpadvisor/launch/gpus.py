@@ -1,10 +1,16 @@
 """Which GPUs a run takes: those of its plan, in the plan's order, that the user may see and nobody holds."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError
 from cpadvisor.node import Node
+from cpadvisor.rundir import boot_id, list_runs
+from cpadvisor.runrecord import read_record
 from cpadvisor.units import GIB, format_bytes
+from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.view import LIVE_STATES
 
 HELD_BYTES = GIB
 """A process that holds more is in the way; display servers and monitors hold less."""
@@ -92,5 +98,23 @@ def _refuse_held(node: Node) -> None:
         )
 
 
-def _names(indices: tuple[int, ...]) -> str:
+def refuse_running(root: Path, indices: tuple[int, ...]) -> None:
+    """Refuse GPUs that a living run of ours was given; in its first seconds it holds no memory that NVML could show.
+
+    Raises LaunchError naming the run and the command that ends it.
+    """
+    for run_dir in list_runs(root):
+        record = read_record(run_dir)
+        shared = sorted(set(record.gpus or ()) & set(indices))
+        if not shared or record.boot_id != boot_id():
+            continue
+        state = Monitor(run_dir).poll().state
+        if state in LIVE_STATES:
+            raise LaunchError(
+                f"run {record.run} is {state} on GPU {_names(shared)}; wait for it, end it with "
+                f"`cpadvisor stop {record.run}`, or start this one beside it with --force"
+            )
+
+
+def _names(indices: Iterable[int]) -> str:
     return ", ".join(str(index) for index in indices)

@@ -17,7 +17,7 @@ from cpadvisor import catalog
 from cpadvisor.errors import LaunchError, MissingError, ModelError, WriteError
 from cpadvisor.launch.command import axolotl_argv, trainer_argv
 from cpadvisor.launch.environment import recorded, run_environment
-from cpadvisor.launch.gpus import Choice, choose_gpus
+from cpadvisor.launch.gpus import Choice, choose_gpus, refuse_running
 from cpadvisor.launch.interpreter import AXOLOTL_MODULES, TRAINER_MODULES, find_python
 from cpadvisor.launch.jobfile import JobFile, read_job, with_absolute_paths
 from cpadvisor.model import ModelSpec
@@ -62,8 +62,11 @@ def start(
         order=job.rank_order,
         force=force,
     )
+    root = runs_root(runs)
+    if choice is not None and not force:
+        refuse_running(root, choice.indices)
     model = _model(job)
-    run_dir = create_run(runs_root(runs), model=_model_name(job, model), layout=_layout_name(job))
+    run_dir = create_run(root, model=_model_name(job, model), layout=_layout_name(job))
     try:
         code = _fill(run_dir, job, model)
         launch = _Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code)

@@ -21,8 +21,8 @@ class Engine:
     """One trainer as the planner sees it. Bytes are a parameter's or a logit's."""
 
     name: str
-    trains_in_float32: bool
-    """On CPU processes, and on GPUs without bf16."""
+    runs_on_cpu: bool
+    """In float32, with gloo."""
     tensor_parallel: bool
     replicas: bool
     tp_with_cp: bool
@@ -57,7 +57,7 @@ class Engine:
 
 CPADVISOR = Engine(
     name="cpadvisor",
-    trains_in_float32=True,
+    runs_on_cpu=True,
     tensor_parallel=False,
     replicas=False,
     tp_with_cp=True,
@@ -79,7 +79,7 @@ CPADVISOR = Engine(
 
 AXOLOTL_021 = Engine(
     name="axolotl-0.21",
-    trains_in_float32=False,
+    runs_on_cpu=False,
     tensor_parallel=True,
     replicas=True,
     # transformers >= 5.18 sets dp_shard to world // tp itself; with cp or replicas from the environment the mesh
@@ -103,7 +103,7 @@ AXOLOTL_021 = Engine(
 
 AXOLOTL_020 = Engine(
     name="axolotl-0.20",
-    trains_in_float32=False,
+    runs_on_cpu=False,
     tensor_parallel=True,
     replicas=True,
     tp_with_cp=True,  # transformers 5.17.0 passes tp_size alone

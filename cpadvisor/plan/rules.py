@@ -108,12 +108,15 @@ def engine_has_axes(problem: Problem, layout: Layout) -> Rejection | None:
 
 
 def engine_has_device(problem: Problem, layout: Layout) -> Rejection | None:
-    """The axolotl configs written here ask for bf16, flash attention and NCCL."""
-    if problem.gpu.precision == "bf16" or problem.engine.trains_in_float32:
-        return None
-    what = "processes on a CPU" if problem.gpu.is_cpu else f"{problem.gpu.product}, which has no bf16"
-    why = f"{problem.engine.name} is set up for bf16 and NCCL here, not for {what}"
-    return _rejection(layout, "engine-device", why, "use the engine cpadvisor")
+    """Every trainer computes in bf16 on GPUs; on CPU processes, in float32, the bundled one alone."""
+    engine, gpu = problem.engine, problem.gpu
+    if gpu.is_cpu and not engine.runs_on_cpu:
+        why = f"{engine.name} is set up for bf16 and NCCL here, not for processes on a CPU"
+        return _rejection(layout, "engine-device", why, "use the engine cpadvisor")
+    if not gpu.is_cpu and gpu.precision != "bf16":
+        why = f"{engine.name} trains in bf16, which {gpu.product} does not compute"
+        return _rejection(layout, "engine-device", why, "use GPUs of the Ampere generation or newer")
+    return None
 
 
 def mesh_starts(problem: Problem, layout: Layout) -> Rejection | None:

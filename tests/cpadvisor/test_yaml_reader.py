@@ -41,7 +41,8 @@ def test_a_nested_duplicate_is_named_by_its_path():
 
 def test_every_duplicate_is_told_at_once():
     # The card's scenarios 1A and 1B in one block (row C3).
-    card = "dp_shard_size: 4\ncontext_parallel_size: 2\ndp_shard_size: 2\ntensor_parallel_size: 2\ncontext_parallel_size: 2\n"
+    first = "dp_shard_size: 4\ncontext_parallel_size: 2\n"
+    card = first + "dp_shard_size: 2\ntensor_parallel_size: 2\ncontext_parallel_size: 2\n"
     with pytest.raises(DuplicateKeyError, match=r"'dp_shard_size' on line 3.*'context_parallel_size' on line 5"):
         read_yaml(card, name="card.yaml")
 

@@ -1,10 +1,15 @@
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cpadvisor.errors import LaunchError, MissingError
-from cpadvisor.launch.gpus import choose_gpus
+from cpadvisor.launch.gpus import choose_gpus, refuse_running
 from cpadvisor.node import Gpu, Holder, Node
+from cpadvisor.processes import identify
+from cpadvisor.rundir import boot_id, create_run
+from cpadvisor.runrecord import RunRecord, write_record
 
 NODE = Node(
     name="node",
@@ -79,3 +84,23 @@ def test_without_gpus_the_machine_decides_for_cpu_processes() -> None:
 def test_bf16_without_gpus_says_which_mend_there_is() -> None:
     with pytest.raises(MissingError, match=r"this machine shows none; write `bf16: false` .*`--node cpu`"):
         choose_gpus(None, world=2, wants_gpu=True, order=None)
+
+
+def living_run(root: Path, *, boot: str | None) -> str:
+    """A run on GPUs 0 and 1 whose torchrun is this very process."""
+    directory = create_run(root, model="tiny", layout="1x1x1x2")
+    agent = identify(os.getpid())
+    write_record(directory, RunRecord(run=directory.name, world=2, gpus=(0, 1), agent=agent, boot_id=boot))
+    return directory.name
+
+
+def test_a_gpu_of_a_living_run_is_refused_before_it_holds_any_memory(tmp_path: Path) -> None:
+    name = living_run(tmp_path, boot=boot_id())
+    with pytest.raises(LaunchError, match=f"run {name} is launching on GPU 1; .*`cpadvisor stop {name}`.*--force"):
+        refuse_running(tmp_path, (1, 2))
+    refuse_running(tmp_path, (2, 3))
+
+
+def test_a_run_of_an_earlier_boot_is_in_nobodys_way(tmp_path: Path) -> None:
+    living_run(tmp_path, boot="another boot")
+    refuse_running(tmp_path, (0, 1))

@@ -88,10 +88,10 @@ def test_tp_stays_inside_a_node_and_inside_an_island(ask):
     assert ask(Layout(dp_shard=4, tp=2), **bridged) is None
 
 
-def test_axolotl_trains_neither_on_cpu_processes_nor_on_gpus_without_bf16(ask, cpu, h100):
+def test_axolotl_does_not_train_on_cpu_processes_and_nothing_on_gpus_without_bf16(ask, cpu, h100):
     volta = replace(h100, product="Tesla V100-SXM2-16GB", precision="fp32")
-    assert "Tesla V100-SXM2-16GB, which has no bf16" in ask(Layout(cp=8), gpu=volta, engine="axolotl-0.21").why
-    assert ask(Layout(cp=8), gpu=volta) is None
+    for engine in ("axolotl-0.21", "cpadvisor"):
+        assert "bf16, which Tesla V100-SXM2-16GB does not compute" in ask(Layout(cp=8), gpu=volta, engine=engine).why
     assert ask(Layout(cp=2), gpus=2, gpu=cpu, engine="axolotl-0.21").rule == "engine-device"
     assert ask(Layout(cp=2), gpus=2, gpu=cpu) is None
 
