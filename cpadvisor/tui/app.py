@@ -166,7 +166,7 @@ class CpadvisorApp(Stages):
 
     def action_help(self) -> None:
         """All keys of this screen and of all screens."""
-        self.push_screen(Reader(self.words["help"], help_lines(self.screen, self.words["help"])))
+        self.push_screen(Reader(self.words["help"], help_lines(self.screen, self.words["everywhere"])))
 
     def action_leave(self) -> None:
         """Quit; ask first where a run is alive."""

@@ -54,6 +54,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "waiting": ("waiting for the first step", "等待第一步"),
     "no plan": ("Nothing fits. The list of rejected layouts names the nearest change.", "没有可行方案,请看淘汰列表。"),
     "help": ("Help", "帮助"),
+    "everywhere": ("On every screen", "所有页面"),
     "paused": ("paused", "已暂停"),
     "saved": ("saved", "已保存"),
     "not saved": ("not on disk yet", "尚未写入磁盘"),

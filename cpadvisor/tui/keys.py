@@ -37,9 +37,9 @@ def own_keys(node: DOMNode) -> list[Binding]:
     return [binding for binding in type(node).__dict__.get("BINDINGS", []) if isinstance(binding, Binding)]
 
 
-def help_lines(screen: Screen[Any], title: str) -> tuple[Line, ...]:
+def help_lines(screen: Screen[Any], everywhere: str) -> tuple[Line, ...]:
     """The way to a run, then the keys of the screen, of all screens, and of the focused panel."""
-    groups = [(type(screen).__name__.removesuffix("Screen"), own_keys(screen)), (title, APP_KEYS)]
+    groups = [(type(screen).__name__.removesuffix("Screen"), own_keys(screen)), (everywhere, APP_KEYS)]
     if screen.focused is not None:
         groups.append(("Panel", own_keys(screen.focused)))
     lines: list[Line] = [*THE_WAY]

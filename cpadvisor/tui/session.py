@@ -123,11 +123,15 @@ class Session:
 
     def failed(self, stage: str, message: str) -> "Session":
         """The same session with one more problem; what was there before stays."""
-        return replace(self, busy=None, problems={**self.problems, stage: message})
+        return replace(self, busy=self._still_busy(stage), problems={**self.problems, stage: message})
 
     def done(self, stage: str) -> "Session":
         """The same session with the stage's problem gone."""
-        return replace(self, busy=None, problems={key: text for key, text in self.problems.items() if key != stage})
+        problems = {key: text for key, text in self.problems.items() if key != stage}
+        return replace(self, busy=self._still_busy(stage), problems=problems)
+
+    def _still_busy(self, ended: str) -> str | None:
+        return None if self.busy == ended else self.busy
 
 
 def request_label(request: Request) -> tuple[str, str]:

@@ -82,8 +82,7 @@ class Stages(App[int]):
         if isinstance(part, Machine):
             self._take_machine(part)
         elif isinstance(part, Answer):
-            self.session = replace(self.session, answer=part, chosen=0)
-            self._start_draft()
+            self._take_answer(part)
         elif isinstance(part, Draft):
             await self._take_draft(part)
         elif isinstance(part, Saved):
@@ -97,6 +96,12 @@ class Stages(App[int]):
         self.session = replace(self.session, machine=machine, answer=None, draft=None, chosen=0)
         self._start("plan", partial(self._work.answer, machine, self.session.request))
 
+    def _take_answer(self, answer: Answer) -> None:
+        # An answer that was on its way when the job changed is void.
+        if answer.request == self.session.request:
+            self.session = replace(self.session, answer=answer, chosen=0)
+            self._start_draft()
+
     def _start_draft(self) -> None:
         answer, plan = self.session.answer, self.session.plan
         if answer is None or plan is None:
@@ -106,6 +111,8 @@ class Stages(App[int]):
         self._start("draft", partial(self._work.draft, answer, plan))
 
     async def _take_draft(self, draft: Draft) -> None:
+        if draft.plan is not self.session.plan:
+            return
         self.session = replace(self.session, draft=draft)
         if self._launch_next:
             self._launch_next = False

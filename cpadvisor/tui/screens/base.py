@@ -41,7 +41,7 @@ class StageScreen(Screen[None]):
         yield ContextStrip(stages, active=self.MODE)
         with VerticalScroll(id="body", can_focus=False):
             yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield Footer(show_command_palette=False)
         yield Static(id="small", markup=False)
 
     def body(self) -> ComposeResult:

@@ -125,9 +125,9 @@ CANDIDATE_COLUMNS = (
 
 REJECTED_COLUMNS = (
     Column(title="layout"),
-    Column(title="rule"),
-    Column(title="why"),
+    Column(title="why", most=64),
     Column(title="fix", flexible=True),
+    Column(title="rule"),
 )
 
 
@@ -171,9 +171,9 @@ def rejected_row(rejection: Rejection) -> Row:
     """One layout that does not start or fit."""
     return (
         cell(rejection.layout.label, "muted"),
-        cell(rejection.rule, "bad"),
         cell(rejection.why),
         cell(rejection.fix or units.DASH, "ok" if rejection.fix else "muted"),
+        cell(rejection.rule, "bad"),
     )
 
 

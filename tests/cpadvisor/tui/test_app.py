@@ -1,4 +1,5 @@
 import asyncio
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from textual.widgets import Input
 from tui_support import CONFIG_TEXT, FakeWork, frame, h100_node, run_view
 
 from cpadvisor import units
+from cpadvisor.job import Request
 from cpadvisor.report.run import comparison_rows, loss_label
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.keys import APP_KEYS
@@ -16,6 +18,7 @@ from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.plan import PlanScreen
 from cpadvisor.tui.screens.reader import Question, Reader
 from cpadvisor.tui.screens.run import RunScreen
+from cpadvisor.tui.session import Answer, Machine
 from cpadvisor.tui.widgets.job_form import JobForm
 from cpadvisor.tui.widgets.lines import Lines
 from cpadvisor.tui.widgets.table import RowTable
@@ -163,6 +166,23 @@ async def test_launch_waits_for_the_plan_of_the_node_that_was_just_chosen() -> N
         order = [call.split()[0] for call in work.calls]
         assert order.index("launch") > max(place for place, call in enumerate(order) if call == "draft")
         assert "answer tiny 8k cp=2" in work.calls
+
+
+async def test_an_answer_to_a_job_that_has_changed_is_void() -> None:
+    class Slow(FakeWork):
+        def answer(self, machine: Machine, request: Request) -> Answer:
+            if request.model != "tiny":
+                time.sleep(0.5)
+            return super().answer(machine, request)
+
+    app = CpadvisorApp(Slow())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause(0.1)
+        await pilot.press("c")
+        await settle(pilot)
+        await pilot.pause(0.8)
+        assert app.session.answer is not None
+        assert app.session.answer.advice.model == "tiny"
 
 
 async def test_a_recorded_node_is_not_launched_and_says_which_key_helps() -> None:

@@ -19,6 +19,12 @@ def test_another_stage_does_not_clear_a_problem() -> None:
     assert Session().failed("plan", "wrong").done("machine").problems == {"plan": "wrong"}
 
 
+def test_a_look_at_the_run_leaves_another_stage_at_work() -> None:
+    planning = Session(busy="plan")
+    assert planning.done("run").busy == "plan"
+    assert planning.done("plan").busy is None
+
+
 def test_a_run_is_alive_until_its_view_is_final() -> None:
     started = Session(run_dir=Path("run"))
     assert started.is_running
