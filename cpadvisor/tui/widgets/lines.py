@@ -28,20 +28,21 @@ class Lines(ScrollView, Toned, can_focus=True):
         Binding("home,g", "scroll_home", "Start", id="lines-home", tooltip="To the first line", show=False),
     ]
 
-    lines: reactive[tuple[Line, ...]] = reactive((), layout=True)
+    lines: reactive[tuple[Line, ...]] = reactive(())
 
     def __init__(self, *, id: str, follow: bool = False) -> None:
         super().__init__(id=id, classes="panel")
         self._follow = follow
 
-    def watch_lines(self) -> None:
+    def watch_lines(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
         """Take the new size; a reader at the end stays at the end."""
         at_end = self.scroll_offset.y >= self.max_scroll_y - 1
         width = max((sum(cell_len(text) for text, _ in line) for line in self.lines), default=0)
         self.virtual_size = Size(width + 1, len(self.lines))
         if self._follow and at_end:
             self.scroll_end(animate=False)
-        self.refresh()
+        # A layout of the screen costs more than all its lines: only a panel that grows with its lines needs one.
+        self.refresh(layout=self.styles.is_auto_height and len(old) != len(new))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """A row a line, at least one."""

@@ -34,7 +34,9 @@ class Prose(VerticalScroll, can_focus=True):
         """One text."""
         yield Static(content(self.lines), markup=False)
 
-    def watch_lines(self) -> None:
-        """Replace the text."""
+    def watch_lines(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
+        """Replace the text; the screen is laid out anew only where the text grew or shrank."""
         if self.is_mounted:
-            self.query_one(Static).update(content(self.lines))
+            text, width = self.query_one(Static), self.query_one(Static).size.width
+            taller = content(old).get_height({}, width) != content(new).get_height({}, width) if width else True
+            text.update(content(new), layout=taller)

@@ -78,7 +78,7 @@ class RowTable(ScrollView, Toned, can_focus=True):
         Binding("enter", "pick", "Pick", id="table-pick", tooltip="Take the row under the cursor", show=False),
     ]
 
-    grid: reactive[Grid] = reactive(Grid, layout=True)
+    grid: reactive[Grid] = reactive(Grid)
     cursor: reactive[int] = reactive(0)
 
     class Moved(Message):
@@ -102,11 +102,12 @@ class RowTable(ScrollView, Toned, can_focus=True):
         self._has_cursor = cursor
         self._widths: tuple[int, ...] = ()
 
-    def watch_grid(self) -> None:
+    def watch_grid(self, old: Grid, new: Grid) -> None:
         """Measure the columns anew and keep the cursor on a row that exists."""
         self._measure()
         self.set_reactive(RowTable.cursor, self._clamp(self.cursor))
-        self.refresh()
+        # A layout of the screen costs more than all its rows: only a table that grows with its rows needs one.
+        self.refresh(layout=self.styles.is_auto_height and len(old.rows) != len(new.rows))
 
     def validate_cursor(self, cursor: int) -> int:
         """The nearest row that exists."""
