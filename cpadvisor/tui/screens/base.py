@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
@@ -108,8 +109,10 @@ def run_state(session: Session, words: Words) -> Line:
 
 
 def panel(widget: Widget, title: str, subtitle: str = "") -> None:
-    """Title at the left of the upper border, live figures at the right of the lower one; never read as markup."""
-    from textual.content import Content
+    """Title at the left of the upper border, live figures at the right of the lower one; never read as markup.
 
-    widget.border_title = Content(title)
-    widget.border_subtitle = Content(subtitle)
+    Setting a title redraws the whole panel, so it is set only when it has changed.
+    """
+    for name, text in (("border_title", Content(title)), ("border_subtitle", Content(subtitle))):
+        if getattr(widget, name) != text.markup:
+            setattr(widget, name, text)

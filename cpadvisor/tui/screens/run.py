@@ -60,11 +60,11 @@ class RunScreen(StageScreen):
     def show(self, session: Session) -> None:
         """Hand the run to the widgets."""
         words, live = self.words, session.live
-        for name in (*VIEWS, "log", "status"):
-            panel(self.query_one(f"#{name}"), words[name])
         problem = session.problems.get("launch") or session.problems.get("stop") or session.problems.get("run")
         trouble: tuple[Line, ...] = ((("✖ ", "bad"), (problem, "plain")),) if problem else ()
         if live is None:
+            for name in (*VIEWS, "log", "status"):
+                panel(self.query_one(f"#{name}"), words[name])
             said = "no run" if session.busy != "launch" else "waiting"
             self.query_one("#status", Prose).lines = (*trouble, ((words[said], "muted"),))
             return

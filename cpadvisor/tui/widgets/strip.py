@@ -64,4 +64,4 @@ class ContextStrip(Container):
     def watch_line(self) -> None:
         """Show the new context."""
         if self.is_mounted:
-            self.query_one("#context", Static).update(content((self.line,)))
+            self.query_one("#context", Static).update(content((self.line,)), layout=False)
