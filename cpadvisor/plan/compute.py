@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cpadvisor.plan.activations import layer_token_bytes
 from cpadvisor.plan.candidate import Candidate
+from cpadvisor.plan.engines import FA2_FLOPS_PER_S
 
 REFERENCE_INTENSITY = 125.0
 """Attention FLOP/s over memory bytes/s of an H200 (600e12 / 4.8e12), on which the two lengths below were measured."""
@@ -15,6 +16,10 @@ KERNEL_HALF_TOKENS = 700
 CHUNK_HALF_TOKENS = 1600
 """Chunk at which a ring reaches half the whole kernel's rate, merge and smaller kernels together: 0.66, 0.84, 0.92,
 0.95 and 0.98 of ideal at chunks of 4K to 64K (a plain zigzag ring on 2 x H200)."""
+
+HEAD_64_SHARES = (0.75, 0.785)
+"""Rates of heads of 64 over those of 128, forward and backward: cuDNN on H200, 32,768 tokens, 461 of 613 and 417 of
+531 TFLOP/s. Softmax costs the same for each score, and half the products hide it."""
 
 FORWARD_PASSES = 3
 BACKWARD_PASSES = 5
@@ -72,7 +77,8 @@ def layer_seconds(candidate: Candidate) -> LayerSeconds:
     matmul = 2 * candidate.model.layer_parameters / candidate.layout.tp * candidate.local_tokens
     matmul_s = matmul / candidate.gpu.matmul_flops_per_s
     forward, backward = attention_seconds(candidate)
-    moved = layer_token_bytes(candidate) * candidate.local_tokens / candidate.gpu.hbm_bytes_per_s
+    passed = layer_token_bytes(candidate) * candidate.local_tokens / candidate.gpu.hbm_bytes_per_s
+    moved = passed * (1.0 if candidate.gpu.is_cpu else candidate.engine.pass_factor)
     recomputes, attends_again = candidate.recompute != "none", candidate.recompute == "full"
     return LayerSeconds(
         matmul_forward=matmul_s,
@@ -98,8 +104,17 @@ def attention_flops(candidate: Candidate) -> float:
 
 def attention_rates(candidate: Candidate) -> tuple[float, float]:
     """FLOP/s of the engine's kernel on this GPU, forward and backward, on long whole sequences."""
-    cap = candidate.engine.attention_cap_flops_per_s or float("inf")
-    return min(candidate.gpu.attention_forward_flops_per_s, cap), min(candidate.gpu.attention_backward_flops_per_s, cap)
+    gpu, engine = candidate.gpu, candidate.engine
+    narrow = HEAD_64_SHARES if candidate.model.head_dim <= 64 and not gpu.is_cpu else (1.0, 1.0)
+    cap = engine.attention_cap_flops_per_s or float("inf")
+    best = gpu.attention_forward_flops_per_s, gpu.attention_backward_flops_per_s
+    # Only where something beats flash-attention 2 does it matter which of the better kernels runs.
+    own = (
+        min(rate, cap, max(rate * share, FA2_FLOPS_PER_S))
+        for rate, share in zip(best, engine.attention_share, strict=True)
+    )
+    forward, backward = (rate * share for rate, share in zip(own, narrow, strict=True))
+    return forward, backward
 
 
 def attention_efficiency(candidate: Candidate) -> float:

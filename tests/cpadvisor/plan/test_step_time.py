@@ -58,7 +58,13 @@ def test_policies_repeat_all_or_all_but_attention_or_nothing(ring):
 
 def test_axolotl_s_flash_attention_2_stays_near_330_teraflops_on_hopper(ring):
     assert attention_rates(replace(ring, engine=AXOLOTL_021)) == (330e12, 330e12)
-    assert attention_rates(ring) == (600e12, 525e12)
+
+
+def test_the_bundled_trainer_s_cudnn_reaches_its_share_of_the_best_kernel_and_less_on_narrow_heads(ring):
+    # 0.96 of 600 and 0.885 of 525 TFLOP/s; heads of 64 reach 0.75 and 0.785 of that.
+    assert attention_rates(ring) == pytest.approx((576e12, 464.6e12), rel=1e-3)
+    narrow = replace(ring, model=replace(ring.model, head_dim=64))
+    assert attention_rates(narrow) == pytest.approx((432e12, 364.7e12), rel=1e-3)
 
 
 def test_the_optimizer_reads_and_writes_36_bytes_a_parameter_of_the_shard(ring):
