@@ -21,7 +21,16 @@ def progress_label(view: RunView) -> str:
 
 def loss_label(view: RunView) -> str:
     """The newest loss with four digits after the point."""
-    value = last_value(view.loss)
+    return format_loss(last_value(view.loss))
+
+
+def first_loss(view: RunView) -> float | None:
+    """The loss of the first step."""
+    return view.loss[0][1] if view.loss else None
+
+
+def format_loss(value: float | None) -> str:
+    """Four digits after the point; the unknown is a dash."""
     return DASH if value is None else f"{value:.4f}"
 
 
@@ -32,9 +41,10 @@ def median_tail(series: Points, *, skip: int = 2) -> float | None:
 
 
 def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
-    """Measured beside predicted: memory, seconds a step, tokens/s/GPU."""
+    """Measured beside predicted: the first loss, memory, seconds a step, tokens/s/GPU."""
     expected = view.prediction or {}
     return [
+        ("first loss", format_loss(first_loss(view)), format_loss(expected.get("first_loss"))),
         ("peak memory", format_bytes(view.peak_bytes), format_bytes(expected.get("peak_bytes"))),
         ("step", format_seconds(median_tail(view.step_s)), format_seconds(expected.get("step_s"))),
         (

@@ -46,6 +46,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "log": ("Log", "日志"),
     "status": ("Run", "运行状态"),
     "idle": ("idle", "空闲"),
+    "first": ("first", "首步"),
     "predicted": ("predicted", "预测"),
     "measured": ("measured", "实测"),
     "planning": ("planning", "计算中"),

@@ -4,6 +4,7 @@ An axolotl engine gets axolotl's keys alone. The bundled trainer gets the same k
 with the same meaning, and one `cpadvisor:` block for what axolotl has no key for.
 """
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -214,7 +215,7 @@ def _own_block(plan: Plan, workload: Workload, options: WriteOptions) -> ConfigL
         block["tokenizer"] = "bytes"
     if options.data is None:
         block["corpus"] = "python-stdlib"
-    block["prediction"] = prediction(plan)
+    block["prediction"] = {**prediction(plan), **(first_loss(workload) if random else {})}
     return ConfigLine(key="cpadvisor", value=block, origin="plan", comment="what axolotl has no key for")
 
 
@@ -229,6 +230,14 @@ def prediction(plan: Plan) -> Mapping[str, float]:
         "step_high_s": _rounded(plan.step.high_s),
         "tokens_per_s_per_gpu": _rounded(plan.tokens_per_s_per_gpu),
     }
+
+
+def first_loss(workload: Workload) -> Mapping[str, float]:
+    """The loss of the first step from random weights: ln(vocabulary), as all tokens are equally likely.
+
+    384 tokens of `tiny`: 5.951. Another figure means that data, labels or the loss are not what they should be.
+    """
+    return {"first_loss": _rounded(math.log(workload.model.vocab_size))}
 
 
 def _rounded(value: float) -> float:

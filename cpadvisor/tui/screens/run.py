@@ -7,7 +7,7 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from cpadvisor import units
-from cpadvisor.report.run import comparison_rows, loss_label, progress_label
+from cpadvisor.report.run import comparison_rows, first_loss, format_loss, loss_label, progress_label
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.base import STATE_MARKS, STATE_TONES, StageScreen, panel
 from cpadvisor.tui.screens.plan import term_lines
@@ -75,8 +75,14 @@ class RunScreen(StageScreen):
         expected = view.prediction or {}
         panel(self.query_one("#status"), view.run, words["paused"] if paused else "")
         self.query_one("#status", Prose).lines = (*status_lines(view, words), *trouble)
-        self.query_one("#loss", Chart).curve = Curve(points=view.loss, empty=words["waiting"])
-        panel(self.query_one("#loss"), words["loss"], loss_label(view))
+        start = expected.get("first_loss")
+        self.query_one("#loss", Chart).curve = Curve(points=view.loss, predicted=start, empty=words["waiting"])
+        first = f"{words['first']} {format_loss(first_loss(view))}"
+        panel(
+            self.query_one("#loss"),
+            words["loss"],
+            f"{loss_label(view)} · {predicted_beside(first, format_loss(start), words)}",
+        )
         tokens = expected.get("tokens_per_s_per_gpu")
         self.query_one("#tokens", Chart).curve = Curve(
             points=view.tokens_per_s_per_gpu, predicted=tokens, empty=words["waiting"]

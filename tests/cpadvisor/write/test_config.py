@@ -91,6 +91,7 @@ def test_the_bundled_trainer_gets_its_own_block(written):
         "step_low_s": 1.9,
         "step_high_s": 2.6,
         "tokens_per_s_per_gpu": 14900.1,
+        "first_loss": 11.7618,  # ln 128,256
     }
 
 
