@@ -20,6 +20,7 @@ from cpadvisor.launch.environment import recorded, run_environment
 from cpadvisor.launch.gpus import Choice, choose_gpus, refuse_running
 from cpadvisor.launch.interpreter import AXOLOTL_MODULES, TRAINER_MODULES, find_python
 from cpadvisor.launch.jobfile import JobFile, read_job, with_absolute_paths
+from cpadvisor.launch.stopping import abandon
 from cpadvisor.model import ModelSpec
 from cpadvisor.node import Node
 from cpadvisor.processes import identify
@@ -72,6 +73,7 @@ def start(
         launch = _Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code)
         _spawn(launch, model=_model_name(job, model))
     except BaseException:
+        abandon(run_dir)
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     return run_dir
@@ -181,9 +183,10 @@ def _spawn(launch: _Launch, *, model: str) -> None:
     except OSError as error:
         raise LaunchError(f"cannot start {argv[0]}: {error.strerror}; name another with --python") from error
     agent = identify(process.pid)
-    threading.Thread(target=_collect, args=(process, launch.run_dir), name="collect-exit", daemon=True).start()
     if agent is not None:
         write_record(launch.run_dir, replace(record, agent=agent))
+    # Last, so that it writes nothing into the directory of a start that failed.
+    threading.Thread(target=_collect, args=(process, launch.run_dir), name="collect-exit", daemon=True).start()
 
 
 def _collect(process: subprocess.Popen[bytes], run_dir: Path) -> None:

@@ -53,6 +53,15 @@ def stop(run_dir: Path, *, grace_s: float = GRACE_S) -> RunView:
     return Monitor(run_dir).poll()
 
 
+def abandon(run_dir: Path) -> None:
+    """End at once what a start that failed may have left: there is no training to lose and nobody to ask."""
+    deadline = time.monotonic() + _KILL_S
+    while (living := carrying(RUN_VARIABLE, str(run_dir))) and time.monotonic() < deadline:
+        for process in living:
+            send(process, signal.SIGKILL)
+        time.sleep(_LOOK_S)
+
+
 def run_processes(run_dir: Path, record: RunRecord) -> set[ProcessId]:
     """Every living process of a run: torchrun, its ranks, and what they started."""
     known: set[ProcessId] = set()

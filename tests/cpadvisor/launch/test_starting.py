@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from cpadvisor import launch, rundir
-from cpadvisor.errors import LaunchError, MissingError, ModelError
+from cpadvisor.errors import LaunchError, MissingError, ModelError, WriteError
 from cpadvisor.launch.environment import RUN_VARIABLE
 from cpadvisor.node import Gpu, Node
 from cpadvisor.probe import nvml
-from cpadvisor.runrecord import read_record
+from cpadvisor.runrecord import RunRecord, read_record, write_record
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.view import RunView
 
@@ -212,6 +212,32 @@ def test_a_start_that_fails_leaves_no_directory(
     monkeypatch.setattr("cpadvisor.launch.starting.subprocess.Popen", refuse)
     with pytest.raises(LaunchError, match=r"cannot start .*: Resource temporarily unavailable"):
         launch.start(config, runs=runs)
+    assert list(runs.iterdir()) == []
+
+
+@pytest.mark.parametrize("failure", [WriteError("no space left"), KeyboardInterrupt()], ids=["full disk", "ctrl-c"])
+def test_a_start_that_fails_behind_the_first_process_leaves_neither_process_nor_directory(
+    config: Path,
+    runs: Path,
+    fake_torch: Callable[[str], None],
+    processes_of: Callable[[Path], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+) -> None:
+    fake_torch("long")
+    seen: list[Path] = []
+
+    def fail_once_the_agent_is_known(run_dir: Path, record: RunRecord) -> None:
+        seen.append(run_dir)
+        if record.agent is not None:
+            raise failure
+        write_record(run_dir, record)
+
+    monkeypatch.setattr("cpadvisor.launch.starting.write_record", fail_once_the_agent_is_known)
+    with pytest.raises(type(failure)):
+        launch.start(config, runs=runs)
+    assert len(seen) == 2
+    assert processes_of(seen[0]) == []
     assert list(runs.iterdir()) == []
 
 
