@@ -22,6 +22,7 @@ CORPORA = (PYTHON_STDLIB,)
 _NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idlelib", "__pycache__"}
 """Folders that distributions of Python leave out or add to."""
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -92,7 +93,7 @@ def documents(sources: tuple[DataSource, ...]) -> Iterator[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # without the mark that some editors put before the text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read as UTF-8 text: {error}"]) from None
 
@@ -103,7 +104,7 @@ def _rows(source: DataSource) -> Iterator[str]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(str(source.path), [f"line {number} is not JSON: {error}"]) from None
         text = row.get(source.field) if isinstance(row, dict) else None
         if not isinstance(text, str):
@@ -112,7 +113,8 @@ def _rows(source: DataSource) -> Iterator[str]:
                 str(source.path),
                 [f"line {number} has no text under field {source.field!r} (it {has}); name the key as field"],
             )
-        yield text
+        # JSON may escape half of a surrogate pair, which is no character and has no UTF-8.
+        yield text.encode("utf-8", "replace").decode() if _HALF_PAIR.search(text) else text
 
 
 def python_stdlib() -> str:

@@ -23,6 +23,16 @@ def test_each_row_of_json_is_a_document_and_blank_ones_are_none(tmp_path: Path) 
     assert rows(tmp_path / "a.jsonl", text, field="body") == ["one\u2028more", "two"]
 
 
+def test_windows_marks_and_line_ends_are_no_part_of_the_text(tmp_path: Path) -> None:
+    assert rows(tmp_path / "a.jsonl", '\ufeff{"text": "one"}\r\n\r\n{"text": "two"}\r\n') == ["one", "two"]
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
+    assert list(documents((DataSource(path=tmp_path / "a.txt", field=None),))) == ["one\ntwo\n"]
+
+
+def test_half_of_a_surrogate_pair_becomes_a_question_mark(tmp_path: Path) -> None:
+    assert rows(tmp_path / "a.jsonl", r'{"text": "a\ud83db \ud83d\ude00"}') == ["a?b \U0001f600"]
+
+
 def test_files_come_in_the_order_of_the_config(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).write_text(name)
@@ -36,6 +46,7 @@ def test_files_come_in_the_order_of_the_config(tmp_path: Path) -> None:
         ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
         ('{"text": "a"}\n{"body": "b"}\n', r"line 2 has no text under field 'text' \(it has 'body'\)"),
         ('{"text": 3}\n', "line 1 has no text under field 'text'"),
+        pytest.param('{"text": ' + "[" * 100_000 + "\n", "line 1 is not JSON", id="nested without end"),
         ("[1]\n", "line 1 has no text under field 'text' .it is no object"),
     ],
 )
