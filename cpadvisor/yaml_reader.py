@@ -42,7 +42,8 @@ def read_yaml(text: str, *, name: str) -> tuple[dict[str, Any], dict[str, int]]:
         raise ConfigError(f"{place}: not YAML: {error.problem or error.context}; mend this line") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {error}; write plain text in UTF-8") from error
-    except (ValueError, RecursionError) as error:
+    # What SafeLoader's constructors let through: a thirteenth month, `!!bool maybe`, nesting without end.
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{name}: holds a value that YAML cannot read: {error}; put it in quotes") from error
 
 

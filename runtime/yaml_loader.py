@@ -51,6 +51,11 @@ def read(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
         raise ConfigError(str(path), [f"{line}{error.problem or error.context}"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [f"is no text in UTF-8: {error}"]) from None
+    # What SafeLoader's constructors let through: a thirteenth month, `!!int word`, nesting without end.
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise ConfigError(str(path), [f"holds a value that YAML cannot read: {error}; put it in quotes"]) from None
     if not isinstance(values, dict):
         kind = "empty" if values is None else f"a {type(values).__name__}"
         raise ConfigError(str(path), [f"is {kind}; a config is a mapping of keys to values"])

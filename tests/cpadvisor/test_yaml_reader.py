@@ -63,6 +63,8 @@ def test_anchors_and_merges_are_no_duplicates():
         ("a:\n\t- b\n", "c.yaml:2: not YAML"),
         ("a: !!python/object:os.system {}\n", "not YAML"),
         ("a: 2026-99-99\n", "holds a value that YAML cannot read"),
+        ("a: !!bool maybe\n", "holds a value that YAML cannot read"),
+        ("a: !!timestamp soon\n", "holds a value that YAML cannot read"),
         ("1: a\n", "the key 1 is no text"),
         ("a: \x00\n", "not YAML"),
     ],

@@ -46,6 +46,11 @@ def test_the_same_key_in_two_blocks_is_no_duplicate(tmp_path: Path) -> None:
         ("- 1\n", "is a list; a config is a mapping"),
         ("", "is empty; a config is a mapping"),
         ("a: !!python/object:os.system {}\n", "line 1"),
+        ("a: b\0c\n", "is no text in UTF-8"),
+        ("a: 2001-13-45\n", "holds a value that YAML cannot read: month must be in"),
+        ("a: !!bool maybe\n", "holds a value that YAML cannot read"),
+        ("a: !!timestamp soon\n", "holds a value that YAML cannot read"),
+        pytest.param("a: " + "[" * 3000 + "]" * 3000, "holds a value that YAML cannot read", id="nested without end"),
     ],
 )
 def test_what_is_no_mapping_in_yaml_says_where(tmp_path: Path, text: str, message: str) -> None:
