@@ -1,0 +1,1 @@
+"""What this machine, or a recorded or pasted one, is: NVML, nvidia-smi and psutil become a Node."""
