@@ -5,10 +5,11 @@ computation is refused by name, never ignored.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from runtime.errors import ConfigError
 
@@ -66,16 +67,20 @@ def load(folder: Path, *, sequence_len: int) -> ModelShape:
         layers=config["num_hidden_layers"],
         heads=heads,
         kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        head_dim=_head_dim(config),
         vocab_size=config["vocab_size"],
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         qkv_bias=config["model_type"] == "qwen2",
         qk_norm=config["model_type"] == "qwen3",
-        rope_theta=float(_rope(config).get("rope_theta", config.get("rope_theta", 10000.0))),
+        rope_theta=float(_rope(config).get("rope_theta") or config.get("rope_theta") or 10000.0),
         rope_scaling=_scaling(_rope(config)),
-        rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-        initializer_range=float(config.get("initializer_range", 0.02)),
+        rms_norm_eps=float(config.get("rms_norm_eps") or 1e-6),
+        initializer_range=float(config.get("initializer_range") or 0.02),
     )
+
+
+def _head_dim(config: Mapping[str, Any]) -> int:
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -105,6 +110,8 @@ _SIZES = (
     "num_attention_heads",
     "vocab_size",
 )
+_OPTIONAL_SIZES = ("num_key_value_heads", "head_dim", "sliding_window")
+_OPTIONAL_NUMBERS = ("rope_theta", "rms_norm_eps", "initializer_range")
 _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
 
@@ -112,11 +119,7 @@ def _refusals(config: Mapping[str, Any], sequence_len: int) -> list[str]:
     family = config.get("model_type")
     if family not in FAMILIES:
         return [f"model_type {family!r} is not one of {', '.join(FAMILIES)}, which this trainer runs"]
-    problems = [
-        f"{key} {config.get(key)!r} is not a whole number from 1 up"
-        for key in _SIZES
-        if type(config.get(key)) is not int or config[key] < 1
-    ]
+    problems = list(_wrong_values(config))
     if config.get("hidden_act", "silu") != "silu":
         problems.append(f"hidden_act {config['hidden_act']!r}: this trainer has silu only")
     problems += [
@@ -125,16 +128,50 @@ def _refusals(config: Mapping[str, Any], sequence_len: int) -> list[str]:
         if config.get(key) and not (key == "attention_bias" and family == "qwen2")
     ]
     window = config.get("sliding_window")
-    if window is not None and window < sequence_len and config.get("use_sliding_window", family == "mistral"):
+    if _is_size(window) and window < sequence_len and config.get("use_sliding_window", family == "mistral"):
         problems.append(
             f"sliding_window {window} is below sequence_len {sequence_len}: this trainer attends to all tokens"
         )
-    heads, kv_heads = config.get("num_attention_heads"), config.get("num_key_value_heads")
-    if isinstance(heads, int) and isinstance(kv_heads, int) and (kv_heads < 1 or heads % kv_heads):
-        problems.append(f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}")
-    rope = _rope(config)
+    return problems or [*_head_problems(config), *_rope_problems(_rope(config))]
+
+
+def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:
+    """What is no number at all where one is read; an absent or empty optional key has its default."""
+    for key in (*_SIZES, *_OPTIONAL_SIZES):
+        if not _is_size(config.get(key)) and (key in _SIZES or config.get(key) is not None):
+            yield f"{key} {config.get(key)!r} is not a whole number from 1 up"
+    for key in _OPTIONAL_NUMBERS:
+        if config.get(key) is not None and not _is_positive(config[key]):
+            yield f"{key} {config[key]!r} is not a number above 0"
+    for key in ("rope_parameters", "rope_scaling"):
+        if config.get(key) and not isinstance(config[key], dict):
+            yield f"{key} {config[key]!r} is not an object"
+
+
+def _head_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    heads, kv_heads = config["num_attention_heads"], config.get("num_key_value_heads")
+    if kv_heads is not None and heads % kv_heads:
+        yield f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}"
+    if _head_dim(config) < 2 or _head_dim(config) % 2:
+        yield f"heads of {_head_dim(config)} numbers cannot be turned in pairs; head_dim is an even number"
+
+
+def _rope_problems(rope: Mapping[str, Any]) -> Iterator[str]:
     if _rope_type(rope) not in ("default", "llama3"):
-        problems.append(f"rope scaling {_rope_type(rope)!r}: this trainer has llama3 only")
-    elif _rope_type(rope) == "llama3":
-        problems += [f"rope scaling llama3 lacks {key}" for key in _SCALING if key not in rope]
-    return problems
+        yield f"rope scaling {_rope_type(rope)!r}: this trainer has llama3 only"
+        return
+    if rope.get("rope_theta") is not None and not _is_positive(rope["rope_theta"]):
+        yield f"rope_theta {rope['rope_theta']!r} is not a number above 0"
+    for key in _SCALING if _rope_type(rope) == "llama3" else ():
+        if key not in rope:
+            yield f"rope scaling llama3 lacks {key}"
+        elif not _is_positive(rope[key]):
+            yield f"rope scaling llama3: {key} {rope[key]!r} is not a number above 0"
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 1
+
+
+def _is_positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < cast(float, value) < math.inf

@@ -1,4 +1,6 @@
+import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,10 @@ def test_both_forms_of_rope_scaling_read_alike(tmp_path: Path) -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope scaling 'yarn': this trainer has llama3 only"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope scaling llama3 lacks factor"),
         ({"model_type": "mistral", "sliding_window": 64}, "sliding_window 64 is below sequence_len 128"),
+        ({"head_dim": 7}, "heads of 7 numbers cannot be turned in pairs"),
+        ({"num_key_value_heads": "2"}, "num_key_value_heads '2' is not a whole number from 1 up"),
+        ({"rope_scaling": "linear"}, "rope_scaling 'linear' is not an object"),
+        ({"rope_scaling": {**LLAMA_3_1_SCALING, "factor": "8"}}, "rope scaling llama3: factor '8' is not a number"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide num_attention_heads 4"),
     ],
 )
@@ -67,6 +73,25 @@ def test_what_would_change_the_computation_is_refused_by_name(
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, **changes)
     assert caught.value.problems[0].startswith(message)
+
+
+@pytest.mark.parametrize("value", ["x", -1, 0, 1.5, True, [1], {"a": 1}, math.nan])
+@pytest.mark.parametrize(
+    "key",
+    [*SHAPE, "sliding_window", "initializer_range", "rope_scaling", "rope_parameters", "rope_theta"],
+)
+def test_any_value_of_any_key_is_understood_or_refused(tmp_path: Path, key: str, value: object) -> None:
+    with contextlib.suppress(ConfigError):
+        shape = load(tmp_path, **{key: value})
+        sizes = (shape.hidden_size, shape.intermediate_size, shape.layers, shape.kv_heads, shape.head_dim)
+        assert all(type(size) is int and size >= 1 for size in sizes)
+        assert shape.head_dim % 2 == 0
+        assert all(0 < number < math.inf for number in (shape.rope_theta, shape.rms_norm_eps, shape.initializer_range))
+
+
+def test_empty_keys_have_their_defaults(tmp_path: Path) -> None:
+    shape = load(tmp_path, rope_theta=None, rms_norm_eps=None, initializer_range=None, rope_scaling=None)
+    assert (shape.rope_theta, shape.rms_norm_eps, shape.initializer_range) == (10_000.0, 1e-6, 0.02)
 
 
 def test_a_window_that_is_off_or_wide_enough_does_not_matter(tmp_path: Path) -> None:
