@@ -183,14 +183,16 @@ def _tokenizer(own: Reader, model_dir: Path, weights_dir: Path | None) -> Path |
 def _optimization(reader: Reader) -> Optimization:
     if "warmup_steps" in reader.values and "warmup_ratio" in reader.values:
         reader.problem("warmup_steps and warmup_ratio are both given; remove one of them")
+    if reader.values.get("num_epochs") == 0 and reader.values.get("max_steps") is None:
+        reader.problem("num_epochs 0 trains nothing; use 1, or write max_steps")
     return Optimization(
         learning_rate=reader.required_number("learning_rate"),
         schedule=reader.choice("lr_scheduler", "cosine", SCHEDULES),
         warmup_steps=reader.optional_integer("warmup_steps", low=0),
         warmup_ratio=reader.number("warmup_ratio", 0.0, high=1.0),
         weight_decay=reader.number("weight_decay", 0.0),
-        beta1=reader.number("adam_beta1", 0.9, high=1.0),
-        beta2=reader.number("adam_beta2", 0.999, high=1.0),
+        beta1=reader.number("adam_beta1", 0.9, high=1.0, below=True),
+        beta2=reader.number("adam_beta2", 0.999, high=1.0, below=True),
         epsilon=reader.number("adam_epsilon", 1e-8),
         max_grad_norm=reader.number("max_grad_norm", 1.0),
         fused=reader.choice("optimizer", OPTIMIZERS[0], OPTIMIZERS) == "adamw_torch_fused",

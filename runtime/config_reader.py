@@ -7,6 +7,9 @@ from typing import Any
 
 from runtime import keys
 
+HIGHEST = 2**31 - 1
+"""Of any count or seed; products of such numbers still fit torch's 64 bits."""
+
 
 class Reader:
     """One mapping, or one block of it, with the list of problems that all blocks share."""
@@ -45,17 +48,20 @@ class Reader:
         )
 
     def integer(self, name: str, default: int, *, low: int = 1, quiet: bool = False) -> int:
-        """A whole number from `low` up. `quiet` leaves the complaint to another look at the same key."""
+        """A whole number from `low` to 2^31 - 1. `quiet` leaves the complaint to another look at the same key."""
         value = self.values.get(name)
         if value is None:
             return default
         if type(value) is float and value.is_integer():
             value = int(value)
-        if type(value) is not int or value < low:
+        if type(value) is not int or not low <= value <= HIGHEST:
             if not quiet:
-                self.problem(
-                    f"{self.prefix}{name} {value!r} is not a whole number from {low} up; use {max(default, low)}"
+                bound = (
+                    f"above {HIGHEST}"
+                    if type(value) is int and value > HIGHEST
+                    else f"not a whole number from {low} up"
                 )
+                self.problem(f"{self.prefix}{name} {value!r} is {bound}; use {max(default, low)}")
             return default
         return value
 
@@ -69,13 +75,14 @@ class Reader:
             self.problem(f"{self.prefix}{name} is missing; write a whole number from 1 up")
         return self.integer(name, 1)
 
-    def number(self, name: str, default: float, *, high: float = math.inf) -> float:
-        """A finite number from 0 to `high`."""
+    def number(self, name: str, default: float, *, high: float = math.inf, below: bool = False) -> float:
+        """A finite number from 0 to `high`, or `below` it."""
         value = self.values.get(name)
         if value is None:
             return default
-        if type(value) not in (int, float) or not 0 <= value <= high or not math.isfinite(value):
-            bound = "from 0 up" if high == math.inf else f"from 0 to {high:g}"
+        inside = type(value) in (int, float) and 0 <= value <= high and math.isfinite(value)
+        if not inside or (below and value == high):
+            bound = "from 0 up" if high == math.inf else f"from 0 to {'below ' * below}{high:g}"
             self.problem(f"{self.prefix}{name} {value!r} is not a number {bound}; use {default:g}")
             return default
         return float(value)

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,11 @@ def test_save_strategy_no_writes_no_model(tmp_path: Path, written: Any, saves: b
         ({"learning_rate": "fast"}, "learning_rate 'fast' is not a number from 0 up"),
         ({"learning_rate": None}, "learning_rate is missing"),
         ({"sequence_len": None}, "sequence_len is missing"),
-        ({"adam_beta2": 1.5}, "adam_beta2 1.5 is not a number from 0 to 1"),
+        ({"seed": 2**31}, "seed 2147483648 is above 2147483647; use 42"),
+        ({"max_grad_norm": math.inf}, "max_grad_norm inf is not a number from 0 up"),
+        ({"adam_beta2": 1.5}, "adam_beta2 1.5 is not a number from 0 to below 1"),
+        ({"adam_beta1": 1.0}, "adam_beta1 1.0 is not a number from 0 to below 1"),
+        ({"max_steps": None, "num_epochs": 0}, "num_epochs 0 trains nothing; use 1, or write max_steps"),
         (
             {"lr_scheduler": "polynomial"},
             "lr_scheduler 'polynomial' is not one of cosine, linear, constant; use cosine",
