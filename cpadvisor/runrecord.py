@@ -1,6 +1,7 @@
 """What is known of a run before it says anything itself: run.json, written whole before the first process starts."""
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ def write_record(run_dir: Path, record: RunRecord) -> None:
 def read_record(run_dir: Path) -> RunRecord:
     """The record of a run directory. Keys that are missing read as unknown, keys of a newer version are left alone.
 
-    Raises LaunchError where there is no record, or it is no JSON object.
+    Raises LaunchError where there is no record, it is no JSON object, or holds values of the wrong kind.
     """
     path = run_dir / RUN_FILE
     try:
@@ -91,7 +92,10 @@ def read_record(run_dir: Path) -> RunRecord:
         raise LaunchError(f"cannot read {path}: {error}; the run can only be deleted") from error
     if not isinstance(values, dict):
         raise LaunchError(f"{path} holds a {type(values).__name__}, not an object; the run can only be deleted")
-    return record_from_json(values, run=run_dir.name)
+    try:
+        return record_from_json(values, run=run_dir.name)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LaunchError(f"{path} holds what no launch writes ({error}); the run can only be deleted") from error
 
 
 def record_from_json(values: Mapping[str, Any], *, run: str) -> RunRecord:
@@ -107,7 +111,7 @@ def record_from_json(values: Mapping[str, Any], *, run: str) -> RunRecord:
         model=values.get("model"),
         layout=values.get("layout", {}),
         sequence_len=values.get("sequence_len"),
-        world=values.get("world", 1),
+        world=operator.index(values.get("world", 1)),
         steps=values.get("steps"),
         started=values.get("started", 0.0),
         host=values.get("host"),

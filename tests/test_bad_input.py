@@ -1,5 +1,6 @@
 """Bad input ends with its exit status and one message that names the value, the rule and what works."""
 
+import json
 import os
 from pathlib import Path
 
@@ -195,3 +196,64 @@ def test_text_that_is_no_topology_says_what_to_run(capsys, tmp_path):
 
 def test_an_unknown_node_names_the_shipped_ones(capsys):
     assert "dgx-h100" in refused(capsys, "inspect", "--node", "dgx-h10", code=2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--lock", "cp=²"), "size '²' of cp is not a whole number"),
+        (("--nodes", "2", "--nic", "0"), "network rate '0' carries nothing"),
+        (("--nodes", "1000000000", "--nic", "400g"), "1000000000 nodes were asked for; use 1 to 4096"),
+        (("--headroom", "500g"), "headroom 500 GiB leaves nothing of a GPU's 79.6 GiB"),
+        (("--headroom", "9" * 400), "is not a number with an optional k, m, g or t"),
+    ],
+)
+def test_a_number_without_sense_is_refused(capsys, flags, words):
+    assert words in refused(capsys, *PLAN, *flags, code=2)
+
+
+def test_a_global_batch_of_any_size_is_answered(capsys):
+    main((*PLAN, "--global-batch", str(10**18), "--json"))
+    plans = json.loads(capsys.readouterr().out)["plans"]
+    sizes = [one["micro_batch"] * one["accumulation"] * one["layout"]["dp_shard"] for one in plans]
+    assert sizes == [10**18] * len(plans)
+
+
+@pytest.mark.parametrize("steps", ["0", "-3"])
+def test_a_training_of_no_steps_is_refused(capsys, tmp_path, steps):
+    message = refused(capsys, "write", *PLAN[1:], "-o", str(tmp_path / "c.yaml"), "--steps", steps, code=2)
+    assert f"--steps {steps} trains nothing; use 1 or more" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_and_json_do_not_share_stdout(capsys):
+    assert "both claim stdout" in refused(capsys, "write", *PLAN[1:], "-o", "-", "--json", code=2)
+
+
+def test_a_job_script_does_not_take_the_place_of_its_config(capsys, tmp_path):
+    file = str(tmp_path / "job.yaml")
+    message = refused(capsys, "write", *PLAN[1:], "-o", file, "--launcher", "slurm", code=2)
+    assert "job.yaml is where the job script expects its config; write the script to" in message
+
+
+def test_a_job_script_on_stdout_names_a_config(capsys):
+    assert main(("write", *PLAN[1:], "-o", "-", "--launcher", "slurm")) == 0
+    printed = capsys.readouterr()
+    assert "config=config.yaml\n" in printed.out
+    assert "the job script trains config.yaml beside it" in printed.err
+
+
+def test_data_that_is_not_there_yet_is_said(capsys, tmp_path):
+    data = str(tmp_path / "none.txt")
+    assert main(("write", *PLAN[1:], "-o", "-", "--data", data)) == 0
+    assert f"there is no file {data} yet" in capsys.readouterr().err
+
+
+def test_a_torn_record_hides_no_other_run(capsys, tmp_path):
+    for name, text in (("20260101T000000Z-torn", "{"), ("20260102T000000Z-sound", "{}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+    assert main(["runs", "--runs", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert "20260102T000000Z-sound" in shown.out
+    assert "warning: cannot read" in shown.err and "20260101T000000Z-torn" in shown.err

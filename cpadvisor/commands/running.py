@@ -59,8 +59,13 @@ def stop(args: argparse.Namespace) -> int:
 
 
 def runs(args: argparse.Namespace) -> int:
-    """List all runs, newest first."""
-    views = [Monitor(directory).poll() for directory in rundir.list_runs(rundir.runs_root(runs_dir(args)))]
+    """List all runs; one whose record cannot be read is named and left out."""
+    views: list[RunView] = []
+    for directory in rundir.list_runs(rundir.runs_root(runs_dir(args))):
+        try:
+            views.append(Monitor(directory).poll())
+        except LaunchError as error:
+            say(f"warning: {error}")
     if args.json:
         print_json(runs_json(views))
     else:

@@ -104,7 +104,10 @@ def refuse_running(root: Path, indices: tuple[int, ...]) -> None:
     Raises LaunchError naming the run and the command that ends it.
     """
     for run_dir in list_runs(root):
-        record = read_record(run_dir)
+        try:
+            record = read_record(run_dir)
+        except LaunchError:  # no launch of ours can be told from it; `cpadvisor runs` names it
+            continue
         shared = sorted(set(record.gpus or ()) & set(indices))
         if not shared or record.boot_id != boot_id():
             continue

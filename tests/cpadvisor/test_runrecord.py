@@ -49,7 +49,14 @@ def test_records_of_other_versions_read_as_far_as_they_go(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is no run: it has no run.json"), ("{", "cannot read .*run.json"), ("[]", "holds a list, not an object")],
+    [
+        (None, "is no run: it has no run.json"),
+        ("{", "cannot read .*run.json"),
+        ("[]", "holds a list, not an object"),
+        ('{"world": "2"}', "holds what no launch writes"),
+        ('{"agent": "1234"}', "holds what no launch writes"),
+        ('{"agent": {"pid": 1}}', "holds what no launch writes .'start_ticks'"),
+    ],
 )
 def test_a_record_that_cannot_be_read_says_why(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:

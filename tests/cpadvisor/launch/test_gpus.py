@@ -104,3 +104,9 @@ def test_a_gpu_of_a_living_run_is_refused_before_it_holds_any_memory(tmp_path: P
 def test_a_run_of_an_earlier_boot_is_in_nobodys_way(tmp_path: Path) -> None:
     living_run(tmp_path, boot="another boot")
     refuse_running(tmp_path, (0, 1))
+
+
+def test_a_record_that_cannot_be_read_is_in_nobodys_way(tmp_path: Path) -> None:
+    torn = create_run(tmp_path, model="tiny", layout="1x1x1x2")
+    (torn / "run.json").write_text("{")
+    refuse_running(tmp_path, (0, 1))
