@@ -5,13 +5,14 @@ or a finding of severity error, 2 usage, 3 environment, 130 interrupted.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from cpadvisor import __version__
-from cpadvisor.errors import EXIT_INTERRUPTED, EXIT_USAGE, CpadvisorError
+from cpadvisor.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, CpadvisorError
 
 EPILOG = """\
 cpadvisor alone opens the app; where stdout is no terminal it prints the same facts, and without a GPU it
@@ -21,9 +22,12 @@ Exit status: 0 done, 1 infeasible or failed, 2 usage, 3 environment, 130 interru
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit status."""
+    _replace_what_has_no_code()
     try:
-        args = _parser().parse_args(argv)
-        return _dispatch(args)
+        try:
+            return _dispatch(_parser().parse_args(argv))
+        finally:
+            _flush()
     except CpadvisorError as error:
         print(f"cpadvisor: {error}", file=sys.stderr)
         return error.exit_code
@@ -31,9 +35,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("cpadvisor: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone; nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _drop_output()  # its reader has gone; nothing more can be said to it
+        return EXIT_DONE
+    except OSError as error:
+        _drop_output()
+        print(f"cpadvisor: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _replace_what_has_no_code() -> None:
+    """A terminal that is not UTF-8 shows `?` for a `×`, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flush() -> None:
+    """Meet a full disk or a closed pipe here, where it can be told, and not when the interpreter ends."""
+    if sys.stdout is not None:  # None where stdout was closed
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(args: argparse.Namespace) -> int:
@@ -55,6 +79,21 @@ def _dispatch(args: argparse.Namespace) -> int:
     return getattr(running, command)(args)
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal, without importing shutil: argparse makes a formatter for every flag."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    asked = os.environ.get("COLUMNS", "")
+    try:
+        return int(asked) if asked.isdecimal() and int(asked) else os.get_terminal_size().columns or 80
+    except OSError:  # stdout is no terminal
+        return 80
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse with one line for an error in place of the whole usage."""
 
@@ -67,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="cpadvisor",
         description="How to split a long-context training over the GPUs of this node, and proof by running it.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"cpadvisor {__version__}")
     parser.add_argument("--node", metavar="N", help="a shipped machine or a JSON file of `inspect --json`")
@@ -80,7 +119,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, help_text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+    description = help_text[0].upper() + help_text[1:] + "."
+    parser = commands.add_parser(name, help=help_text, description=description, formatter_class=_Formatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
 

@@ -18,6 +18,9 @@ from cpadvisor.probe.machine import find_node
 CPU_MODEL, CPU_TOKENS = "tiny", "8k"
 GPU_MODEL, GPU_TOKENS = "llama-3.1-8b", "32k"
 
+MOST_NODES = 4096
+"""Layouts grow with the divisors of the GPUs; no training known is larger."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -83,6 +86,7 @@ def build_job_on(found: Node, request: Request, *, notes: tuple[str, ...] = ()) 
         headroom_bytes=0 if request.headroom is None else units.parse_bytes(request.headroom),
     )
     job = Job(node=node, gpu=gpu, workload=workload, notes=notes)
+    _require_headroom(job)
     _require_lock_fits(job)
     return job
 
@@ -134,7 +138,7 @@ def parse_lock(text: str | None) -> dict[str, int]:
         if axis not in AXES:
             near = difflib.get_close_matches(axis, AXES, n=1, cutoff=0.4) or [AXES[0]]
             raise UsageError(f"{axis!r} is not an axis; did you mean {near[0]}? The axes are {', '.join(AXES)}")
-        if not size.isdigit() or int(size) < 1:
+        if not size.isdecimal() or int(size) < 1:
             raise UsageError(f"size {size!r} of {axis} is not a whole number from 1 up; write for example {axis}=2")
         if lock.get(axis, int(size)) != int(size):
             raise UsageError(f"{axis} is locked twice, to {lock[axis]} and {size}; keep one")
@@ -151,12 +155,21 @@ def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def _require_nodes(request: Request) -> None:
-    if request.nodes < 1:
-        raise UsageError(f"{request.nodes} nodes were asked for; use 1 or more")
+    if not 1 <= request.nodes <= MOST_NODES:
+        raise UsageError(f"{request.nodes} nodes were asked for; use 1 to {MOST_NODES}")
     if request.nodes > 1 and request.nic is None:
         raise UsageError(f"{request.nodes} nodes need the network rate of one GPU; add for example --nic 400g")
     if request.global_batch is not None and request.global_batch < 1:
         raise UsageError(f"global batch {request.global_batch} is below one sequence; use 1 or more")
+
+
+def _require_headroom(job: Job) -> None:
+    headroom = job.workload.headroom_bytes
+    least = min(gpu.memory_bytes or job.gpu.memory_bytes for gpu in job.node.gpus)
+    if headroom >= least:
+        raise UsageError(
+            f"headroom {units.format_bytes(headroom)} leaves nothing of a GPU's {units.format_bytes(least)}; use less"
+        )
 
 
 def _require_lock_fits(job: Job) -> None:

@@ -16,7 +16,7 @@ MIB = 1024**2
 GIB = 1024**3
 
 _SUFFIX_EXPONENTS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
 def _parse_scaled(text: str, *, base: int, what: str, example: str) -> float:
@@ -42,7 +42,10 @@ def parse_bytes(text: str) -> int:
 
 def parse_bits_per_s(text: str) -> float:
     """A network rate in bytes per second from bits as vendors write them: `400g` is 400e9 / 8 = 50e9."""
-    return _parse_scaled(text, base=1000, what="network rate", example="400g") / 8
+    bits = _parse_scaled(text, base=1000, what="network rate", example="400g")
+    if not bits:
+        raise UsageError(f"network rate {text!r} carries nothing; write for example 400g")
+    return bits / 8
 
 
 def format_bytes(value: float | None) -> str:

@@ -2,7 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -257,3 +261,36 @@ def test_a_torn_record_hides_no_other_run(capsys, tmp_path):
     shown = capsys.readouterr()
     assert "20260102T000000Z-sound" in shown.out
     assert "warning: cannot read" in shown.err and "20260101T000000Z-torn" in shown.err
+
+
+def in_a_process(*argv: str, stdout: IO[bytes] | int = subprocess.PIPE, env: Mapping[str, str]):
+    """A command with its real streams: status, bytes of stdout, text of stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cpadvisor", *argv],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_terminal_without_unicode_shows_a_question_mark():
+    status, out, err = in_a_process(*PLAN, env=ASCII)
+    assert (status, err) == (0, "")
+    assert b"dp_shard 2 ? cp 4" in out
+
+
+def test_a_file_on_stdout_is_the_same_in_every_locale():
+    argv = ("write", *PLAN[1:], "-o", "-")
+    assert in_a_process(*argv, env=ASCII)[1] == in_a_process(*argv, env={"PYTHONUTF8": "1"})[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line():
+    with Path("/dev/full").open("wb") as full:
+        status, _, err = in_a_process("inspect", "--node", "dgx-h100", stdout=full, env={"PYTHONUNBUFFERED": ""})
+    assert (status, err) == (1, "cpadvisor: [Errno 28] No space left on device\n")

@@ -12,6 +12,13 @@ def say(*lines: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def print_file(text: str) -> None:
+    """The text of a file on stdout, in UTF-8 as the file itself would be."""
+    if sys.stdout is not None:  # None where stdout was closed, and then print() is silent, too
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+
+
 def print_json(data: Mapping[str, Any]) -> None:
-    """One whole JSON object on stdout."""
-    print(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    """One whole JSON object on stdout, in ASCII: whole in every locale and for every file name."""
+    print(json.dumps(data, allow_nan=False))

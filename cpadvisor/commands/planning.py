@@ -1,11 +1,10 @@
 """`plan`, `write` and `check`: the answer, the file it becomes, and what is wrong with a file."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from cpadvisor.commands.machine import read_topology
-from cpadvisor.commands.output import print_json, say
+from cpadvisor.commands.output import print_file, print_json, say
 from cpadvisor.errors import EXIT_DONE, EXIT_FAILED, InfeasibleError, UsageError
 from cpadvisor.job import Job, Request, build_job, parse_lock
 from cpadvisor.plan.advice import Advice
@@ -100,14 +99,15 @@ def write(args: argparse.Namespace) -> int:
     from cpadvisor.plan.report import plan_json
     from cpadvisor.write import diff
 
+    _require_output(args)
     job = build_job(request_of(args))
-    say(*job.notes)
+    say(*job.notes, *_file_notes(args))
     advice = advise(job.node, job.gpu, job.workload)
     say(*unlocked_note(job, advice))
     require_plan(advice)
     text = config_text(job, advice, args)
     if args.output == "-":
-        sys.stdout.write(text)
+        print_file(text)
         return EXIT_DONE
     target = Path(args.output)
     old = rundir.read_existing(target)
@@ -130,6 +130,34 @@ def write(args: argparse.Namespace) -> int:
         }
     )
     return EXIT_DONE
+
+
+def _require_output(args: argparse.Namespace) -> None:
+    """Refuse flags of `write` that contradict each other or ask for nothing."""
+    if args.steps is not None and args.steps < 1:
+        raise UsageError(f"--steps {args.steps} trains nothing; use 1 or more")
+    if args.output == "-" and args.json:
+        raise UsageError("-o - and --json both claim stdout; name a file with -o, or leave --json out")
+    if args.launcher == "slurm" and Path(args.output).suffix == ".yaml":
+        script = Path(args.output).with_suffix(".sh")
+        raise UsageError(f"{args.output} is where the job script expects its config; write the script to {script}")
+
+
+def _file_notes(args: argparse.Namespace) -> list[str]:
+    """Files that the written one needs and that are not written with it."""
+    notes: list[str] = []
+    if args.data is not None and not Path(args.data).expanduser().is_file():
+        notes.append(f"there is no file {Path(args.data).expanduser().absolute()} yet; training reads it")
+    if args.launcher == "slurm":
+        notes.append(f"the job script trains {_script_config(args)} beside it: write that with -o, without --launcher")
+    return notes
+
+
+def _script_config(args: argparse.Namespace) -> str:
+    """The config that a job script trains: it has the script's name."""
+    from cpadvisor.write.command import DEFAULT_CONFIG
+
+    return DEFAULT_CONFIG if args.output == "-" else Path(args.output).with_suffix(".yaml").name
 
 
 def require_plan(advice: Advice) -> None:
@@ -157,7 +185,7 @@ def config_text(job: Job, advice: Advice, args: argparse.Namespace) -> str:
     if args.launcher == "slurm":
         from cpadvisor.write.slurm import job_script
 
-        return job_script(job.workload, advice.plans[0], config=Path(args.output).with_suffix(".yaml").name)
+        return job_script(job.workload, advice.plans[0], config=_script_config(args))
     return config_document(advice, advice.plans[0], job.workload, options)
 
 

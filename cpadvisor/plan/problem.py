@@ -7,7 +7,7 @@ from cpadvisor.model import ModelSpec
 from cpadvisor.node import Node
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import Engine, cp_method, find_engine, ulysses_degree
-from cpadvisor.plan.layout import Layout, divisors
+from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.links import Fabric, see_fabric
 from cpadvisor.plan.workload import Workload
 
@@ -69,7 +69,7 @@ def batch_splits(problem: Problem, layout: Layout) -> tuple[tuple[int, int], ...
     if wanted % layout.data_ranks:
         return ()
     share = wanted // layout.data_ranks
-    return tuple((micro, share // micro) for micro in divisors(share) if micro <= MAX_MICRO_BATCH)
+    return tuple((micro, share // micro) for micro in range(1, MAX_MICRO_BATCH + 1) if share % micro == 0)
 
 
 def candidates(problem: Problem, layout: Layout) -> tuple[Candidate, ...]:
