@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from cpadvisor.plan.layout import Layout
 
-CP_METHODS = ("none", "ring", "allgather", "ulysses", "usp")
 RECOMPUTE_POLICIES = ("none", "attention_saved", "full", "full_offload")
 
 
