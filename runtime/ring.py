@@ -165,7 +165,8 @@ def _(
     group_name: str,
     kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(torch.empty_like(tensor).contiguous() for tensor in (q_BSHD, k_BSGD, v_BSGD))  # pyright: ignore[reportReturnType]
+    dq, dk, dv = (torch.empty_like(tensor).contiguous() for tensor in (q_BSHD, k_BSGD, v_BSGD))
+    return dq, dk, dv
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
