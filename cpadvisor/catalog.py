@@ -80,7 +80,7 @@ def find_model(name_or_path: str) -> ModelSpec:
         if spec.hub_id is not None and spec.hub_id.lower() == wanted.lower():
             return spec
     path = Path(wanted).expanduser()
-    if path.is_dir():
+    if wanted and path.is_dir():
         return _model_in_folder(path)
     if path.is_file():
         return _model_in_file(path)

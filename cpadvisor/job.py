@@ -70,11 +70,12 @@ def build_job_on(found: Node, request: Request, *, notes: tuple[str, ...] = ()) 
     node = select_gpus(found, request.gpus)
     gpu = product_of(node, request.gpu)
     on_cpu = gpu.key == "cpu"
-    tokens = units.parse_tokens(request.sequence_len or (CPU_TOKENS if on_cpu else GPU_TOKENS))
+    model = _given(request.model, CPU_MODEL if on_cpu else GPU_MODEL)
+    tokens = units.parse_tokens(_given(request.sequence_len, CPU_TOKENS if on_cpu else GPU_TOKENS))
     lock = parse_lock(request.lock)
     _require_nodes(request)
     workload = Workload(
-        model=catalog.find_model(request.model or (CPU_MODEL if on_cpu else GPU_MODEL)),
+        model=catalog.find_model(model),
         sequence_len=tokens,
         engine=_one_of("engine", request.engine, ENGINES),
         method=_one_of("method", request.method, METHODS),
@@ -144,6 +145,11 @@ def parse_lock(text: str | None) -> dict[str, int]:
             raise UsageError(f"{axis} is locked twice, to {lock[axis]} and {size}; keep one")
         lock[axis] = int(size)
     return lock
+
+
+def _given(value: str | None, default: str) -> str:
+    """What was asked for. Empty text is not left out: it is a variable that nobody set."""
+    return default if value is None else value
 
 
 def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -294,3 +294,17 @@ def test_a_full_disk_behind_stdout_is_one_line():
     with Path("/dev/full").open("wb") as full:
         status, _, err = in_a_process("inspect", "--node", "dgx-h100", stdout=full, env={"PYTHONUNBUFFERED": ""})
     assert (status, err) == (1, "cpadvisor: [Errno 28] No space left on device\n")
+
+
+def test_an_empty_value_is_not_a_value_that_was_left_out(capsys):
+    assert "length ''" in refused(capsys, *PLAN, "--seq", "", code=2)
+    assert "model ''" in refused(capsys, *PLAN, "--model", "", code=2)
+
+
+def test_a_product_for_a_node_without_gpus_is_refused(capsys):
+    assert "--gpu h200: the node cpu has no GPU" in refused(capsys, "inspect", "--node", "cpu", "--gpu", "h200", code=2)
+
+
+def test_a_slurm_script_for_cpu_processes_is_refused(capsys, tmp_path):
+    job = ("write", "--node", "cpu", "--launcher", "slurm", "-o", str(tmp_path / "job.sh"))
+    assert "--launcher slurm asks for GPUs" in refused(capsys, *job, code=2)

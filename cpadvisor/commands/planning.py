@@ -101,6 +101,8 @@ def write(args: argparse.Namespace) -> int:
 
     _require_output(args)
     job = build_job(request_of(args))
+    if args.launcher == "slurm" and job.gpu.is_cpu:
+        raise UsageError("--launcher slurm asks for GPUs and the node cpu has none; leave --launcher out")
     say(*job.notes, *_file_notes(args))
     advice = advise(job.node, job.gpu, job.workload)
     say(*unlocked_note(job, advice))

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from cpadvisor.plan.layout import Layout
 
-RECOMPUTE_POLICIES = ("none", "attention_saved", "full", "full_offload")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEstimate:

@@ -55,6 +55,11 @@ def _with_product(node: Node, name: str) -> Node:
     from cpadvisor import catalog
 
     wanted = catalog.require_gpu(name)
+    if node.name == recorded.CPU:
+        raise UsageError(
+            f"--gpu {name}: the node {node.name} has no GPU that could be one; "
+            "name a machine with --node, for example dgx-h100, or paste its topology with --topo"
+        )
 
     def renamed(gpu: Gpu) -> Gpu:
         if gpu.name is not None and catalog.find_gpu(gpu.name) == wanted:
