@@ -16,16 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from runtime.errors import TrainerError
+
 MAX_FILE_BYTES = 5 * 10**9
 """Above this the model is spread over files, as Hugging Face does."""
 
 _NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 
-def save(model: nn.Module, folder: Path, *, dtype: torch.dtype, beside: tuple[Path, ...], writes: bool) -> int:
+def save(model: nn.Module, folder: Path, *, dtype: torch.dtype, beside: Mapping[str, Path], writes: bool) -> int:
     """Write the model; the bytes of its tensors. Every rank calls it, the one with `writes` writes.
 
-    `beside` are small files that belong to the model: config.json, tokenizer.json.
+    `beside` are small files that belong to the model, by the names they get: config.json, tokenizer.json. Raises
+    TrainerError where the folder cannot be written.
     """
     files = plan_files({name: tuple(value.shape) for name, value in model.named_parameters()}, dtype, MAX_FILE_BYTES)
     gathered = _gather(model, dtype)
@@ -33,14 +36,30 @@ def save(model: nn.Module, folder: Path, *, dtype: torch.dtype, beside: tuple[Pa
         for _ in gathered:
             pass
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in beside:
-            if path.resolve() != (folder / path.name).resolve():
-                shutil.copyfile(path, folder / path.name)
-        for name, shapes in files.items():
-            _write_file(folder / name, shapes, dtype, gathered)
-        _write_index(folder, files, dtype)
+        try:
+            _write(folder, files, dtype, beside, gathered)
+        except OSError as error:
+            raise TrainerError(
+                f"cannot write the model to {folder}: {error.strerror or error}; "
+                "free some space there, or name another output_dir"
+            ) from error
     return sum(_size(shape, dtype) for shapes in files.values() for shape in shapes.values())
+
+
+def _write(
+    folder: Path,
+    files: Mapping[str, Mapping[str, tuple[int, ...]]],
+    dtype: torch.dtype,
+    beside: Mapping[str, Path],
+    tensors: Iterator[Tensor],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in beside.items():
+        if path.resolve() != (folder / name).resolve():
+            shutil.copyfile(path, folder / name)
+    for name, shapes in files.items():
+        _write_file(folder / name, shapes, dtype, tensors)
+    _write_index(folder, files, dtype)
 
 
 def plan_files(
@@ -77,15 +96,19 @@ def _write_file(
 ) -> None:
     """Eight bytes of header length, the header in JSON, then the tensors in its order."""
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        header = _header(shapes, dtype)
-        file.write(len(header).to_bytes(8, "little") + header)
-        for shape in shapes.values():
-            tensor = next(tensors)
-            assert tuple(tensor.shape) == shape, f"{path.name}: {tuple(tensor.shape)} came, {shape} was announced"
-            file.write((ctypes.c_char * (tensor.numel() * tensor.itemsize)).from_address(tensor.data_ptr()))
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            header = _header(shapes, dtype)
+            file.write(len(header).to_bytes(8, "little") + header)
+            for shape in shapes.values():
+                tensor = next(tensors)
+                assert tuple(tensor.shape) == shape, f"{path.name}: {tuple(tensor.shape)} came, {shape} was announced"
+                file.write((ctypes.c_char * (tensor.numel() * tensor.itemsize)).from_address(tensor.data_ptr()))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)  # a part of a model serves nobody, and its bytes keep the disk full
+        raise
     partial.replace(path)
 
 

@@ -6,7 +6,6 @@ import platform
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -253,14 +252,14 @@ def _report(trainer: Trainer, result: StepResult, reporter: Reporter) -> None:
 
 def _save(config: TrainConfig, trainer: Trainer, reporter: Reporter, *, bf16: bool) -> None:
     started = time.perf_counter()
-    beside: list[Path] = [config.model_dir / "config.json"]
+    beside = {"config.json": config.model_dir / "config.json"}
     if config.tokenizer is not None:
-        beside.append(config.tokenizer)
+        beside["tokenizer.json"] = config.tokenizer
     size = checkpoint.save(
         trainer.model,
         config.output_dir,
         dtype=torch.bfloat16 if bf16 else torch.float32,
-        beside=tuple(beside),
+        beside=beside,
         writes=trainer.mesh.rank == 0,
     )
     seconds = time.perf_counter() - started

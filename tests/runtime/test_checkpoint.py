@@ -8,13 +8,14 @@ from safetensors.torch import load_file
 from tiny_run import make_trainer, whole, write_folder
 
 from runtime import checkpoint
+from runtime.errors import TrainerError
 
 
 def save(rank: int, world: int, path: Path, limit: int | None) -> tuple[int, dict[str, torch.Tensor]]:
     if limit is not None:
         checkpoint.MAX_FILE_BYTES = limit
     trainer = make_trainer(path)
-    beside = (trainer.config.model_dir / "config.json",)
+    beside = {"config.json": trainer.config.model_dir / "config.json"}
     folder = trainer.config.output_dir
     size = checkpoint.save(trainer.model, folder, dtype=torch.float32, beside=beside, writes=rank == 0)
     return size, {name: whole(value) for name, value in trainer.model.named_parameters()}
@@ -67,6 +68,22 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_model(tmp_path: Path) ->
     old = tmp_path / "model.safetensors"
     old.write_bytes(b"old")
     (tmp_path / "model.safetensors.partial").mkdir()
-    with pytest.raises(OSError):
-        checkpoint.save(torch.nn.Linear(2, 2), tmp_path, dtype=torch.float32, beside=(), writes=True)
+    with pytest.raises(TrainerError, match=r"cannot write the model to .*: Is a directory"):
+        checkpoint.save(torch.nn.Linear(2, 2), tmp_path, dtype=torch.float32, beside={}, writes=True)
     assert old.read_bytes() == b"old"
+
+
+def test_a_full_disk_is_told_in_words_and_keeps_the_old_model(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("old")
+    (tmp_path / "model.safetensors.partial").symlink_to("/dev/full")
+    with pytest.raises(TrainerError, match=r"cannot write the model to .*: No space left on device; free some space"):
+        checkpoint.save(torch.nn.Linear(2, 2), tmp_path, dtype=torch.float32, beside={}, writes=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    assert (tmp_path / "model.safetensors").read_text() == "old"
+
+
+def test_files_beside_the_model_get_the_names_that_others_look_for(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text("{}")
+    beside = {"tokenizer.json": tmp_path / "mine.json"}
+    checkpoint.save(torch.nn.Linear(2, 2), tmp_path / "out", dtype=torch.float32, beside=beside, writes=True)
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == "{}"

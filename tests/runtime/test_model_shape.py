@@ -80,7 +80,7 @@ def test_what_would_change_the_computation_is_refused_by_name(
     "key",
     [*SHAPE, "sliding_window", "initializer_range", "rope_scaling", "rope_parameters", "rope_theta"],
 )
-def test_any_value_of_any_key_is_understood_or_refused(tmp_path: Path, key: str, value: object) -> None:
+def test_any_value_of_any_key_is_understood_or_refused(tmp_path: Path, key: str, value: Any) -> None:
     with contextlib.suppress(ConfigError):
         shape = load(tmp_path, **{key: value})
         sizes = (shape.hidden_size, shape.intermediate_size, shape.layers, shape.kv_heads, shape.head_dim)
