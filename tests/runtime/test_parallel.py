@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,8 @@ from gloo_pool import GlooPool
 from tiny_run import make_trainer, silent, whole, write_folder
 from torch import Tensor
 
-from runtime import parallel
+from runtime import parallel, zigzag
+from runtime.loss import IGNORED
 
 LAYOUTS = [
     {"dp_shard_size": 1, "context_parallel_size": 2},
@@ -121,3 +123,31 @@ def test_gradients_stay_sharded_under_accumulation(gloo_pool: GlooPool, tmp_path
     path = write_folder(tmp_path, dp_shard_size=2, context_parallel_size=2, gradient_accumulation_steps=2)
     for held, parameters in gloo_pool.run(4, shards_after_accumulation, path):
         assert held == parameters // 4
+
+
+def loss_by_hand(rank: int, world: int, path: Path) -> tuple[float, float, int]:
+    """This rank's part of the loss of the first step; its plain sum of token losses, and how many they are."""
+    trainer = make_trainer(path)
+    part = trainer.accumulate(0, silent(path.parent)).item()
+    total, count = 0.0, 0
+    for index in range(trainer.config.batch.accumulation):
+        batch = trainer.loader.micro_batch(0, index)
+        positions = zigzag.positions(trainer.mesh.cp_rank, trainer.config.sizes.cp, trainer.config.batch.sequence_len)
+        total += trainer.model(batch.inputs, positions, batch.labels, 1.0).item()
+        count += int((batch.labels != IGNORED).sum())
+    return part, total, count
+
+
+def test_the_loss_is_the_mean_over_labels_where_ranks_hold_different_amounts_of_padding(
+    gloo_pool: GlooPool, tmp_path: Path
+) -> None:
+    rows = [json.dumps({"text": "word " * words}) for words in (2, 23, 5, 40, 11, 3)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    data = [{"path": "rows.jsonl", "type": "completion"}]
+    path = write_folder(
+        tmp_path, datasets=data, dp_shard_size=2, context_parallel_size=2, gradient_accumulation_steps=2
+    )
+    parts, totals, counts = zip(*gloo_pool.run(4, loss_by_hand, path), strict=True)
+    assert len(set(counts)) > 1
+    assert sum(counts) < 4 * 128 / 2, "most positions are padding"
+    assert sum(parts) == pytest.approx(sum(totals) / sum(counts), rel=1e-5)

@@ -51,14 +51,17 @@ def test_a_ring_gives_out_and_gradients_of_one_process(gloo_pool, world, dtype, 
 
 
 class LargestTensor(TorchDispatchMode):
-    """Remembers the most elements that any operator's result had."""
+    """Remembers the most elements that any operator's result had, and which operators spoke to other ranks."""
 
     def __init__(self):
         super().__init__()
         self.elements = 0
+        self.exchanges = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
+        if func.namespace == "c10d":
+            self.exchanges.add(func._opname)
         for tensor in result if isinstance(result, tuple | list) else (result,):
             if isinstance(tensor, torch.Tensor):
                 self.elements = max(self.elements, tensor.numel())
@@ -76,7 +79,7 @@ def count_hops(rank, world, sequence_len):
         forward = comm.take_traffic(group.group_name)
         ring.ring_backward(dout, q, k, v, out, lse, group, CPU)
         backward = comm.take_traffic(group.group_name)
-    return forward, backward, largest.elements
+    return forward, backward, largest.elements, largest.exchanges
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -85,12 +88,13 @@ def test_each_pass_takes_p_minus_1_hops_of_the_size_of_the_formula_and_never_the
     # 2 tensors x batch x (tokens / cp) x kv heads x head dim, in elements: what one hop of K and V carries.
     hop_elements = 2 * BATCH * (sequence_len // world) * KV_HEADS * HEAD_DIM
     whole_kv_elements = BATCH * sequence_len * KV_HEADS * HEAD_DIM
-    for forward, backward, largest in gloo_pool.run(world, count_hops, sequence_len):
+    for forward, backward, largest, exchanges in gloo_pool.run(world, count_hops, sequence_len):
         assert forward.hops == world - 1
         assert forward.sent_bytes == (world - 1) * hop_elements * 4
         # Backward sends K and V again, and their gradients: P - 1 hops each, the gradients in float32.
         assert backward.hops == 2 * (world - 1)
         assert backward.sent_bytes == (world - 1) * hop_elements * (4 + 4)
+        assert exchanges == {"send", "recv_"}, "K and V pass from neighbour to neighbour, and by no other way"
         # What a rank holds is its share of q, or of K and V together; at 4 ranks both are below the whole K.
         assert largest <= max(hop_elements, BATCH * (sequence_len // world) * HEADS * HEAD_DIM)
         if world == 4:
