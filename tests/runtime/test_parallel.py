@@ -7,6 +7,7 @@ from gloo_pool import GlooPool
 from tiny_run import make_trainer, silent, whole, write_folder
 from torch import Tensor
 
+from cpadvisor import catalog
 from runtime import parallel, zigzag
 from runtime.loss import IGNORED
 
@@ -16,6 +17,7 @@ LAYOUTS = [
     {"dp_shard_size": 2, "context_parallel_size": 1},
     {"dp_shard_size": 2, "context_parallel_size": 2},
 ]
+TINY = catalog.config_json(catalog.find_model("tiny"))
 GLOBAL_BATCH = 4
 STEPS = 20
 
@@ -41,7 +43,7 @@ def outcome(
     dp, cp = sizes["dp_shard_size"], sizes["context_parallel_size"]
     assert isinstance(dp, int) and isinstance(cp, int)
     sizes.setdefault("gradient_accumulation_steps", GLOBAL_BATCH // dp)
-    path = write_folder(folder, shape=shape, max_steps=STEPS, warmup_steps=2, **sizes)
+    path = write_folder(folder, shape={**TINY, **(shape or {})}, max_steps=STEPS, warmup_steps=2, **sizes)
     return pool.run(dp * cp, train_and_tell, path)
 
 
@@ -64,8 +66,8 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
 def test_the_text_is_learnable_and_every_parameter_has_a_gradient(one_process: Outcome) -> None:
     losses, gradients, weights = one_process
     assert len(losses) == STEPS
-    # ln 384 = 5.95 is the loss of knowing nothing.
-    assert losses[0] == pytest.approx(5.95, abs=0.1)
+    # ln 384 = 5.95 is the loss of knowing nothing; random logits add about half their variance.
+    assert losses[0] == pytest.approx(5.95, abs=0.25)
     # By how much depends on the text, the library of this Python: 1.42 nats with 3.12, 1.6 with 3.11.
     assert losses[-1] < losses[0] - 1.0
     assert gradients.keys() == weights.keys()
