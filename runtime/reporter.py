@@ -88,7 +88,8 @@ def memory(device: torch.device) -> dict[str, int]:
         }
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     resident = pages * resource.getpagesize()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # The kernel brings its high-water mark up to date now and then, so the present size can lie above it.
+    peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, resident)
     return {
         "allocated_bytes": resident,
         "reserved_bytes": resident,

@@ -45,7 +45,7 @@ def test_memory_on_a_cpu_is_resident_bytes_and_their_peak() -> None:
     block = torch.ones(64 * 2**20, dtype=torch.uint8)
     after = memory(torch.device("cpu"))
     assert after["allocated_bytes"] - before["allocated_bytes"] > 60 * 2**20
-    assert after["peak_allocated_bytes"] >= after["allocated_bytes"] - 2**20
+    assert after["peak_allocated_bytes"] >= after["allocated_bytes"]
     assert block.numel() == 64 * 2**20
 
 

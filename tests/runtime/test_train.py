@@ -21,8 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment() -> dict[str, str]:
+    """Processes on the CPU, also on a machine with GPUs."""
     kept = {key: value for key, value in os.environ.items() if key not in ("WORLD_SIZE", "RANK", "MASTER_ADDR")}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def train(path: Path) -> subprocess.CompletedProcess[str]:
