@@ -1,13 +1,17 @@
-"""A config file becomes one frozen TrainConfig, or one error that lists every reason why not."""
+"""A config file becomes one frozen TrainConfig, or one error that lists every reason why not.
 
-from collections.abc import Mapping
+`python -m runtime.config CONFIG WORLD` asks without training and without torch: exit status 0, or 2 with the reasons.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtime import keys, yaml_loader
 from runtime.config_reader import Reader
 from runtime.dataset_files import CORPORA, DataSource, read_sources
-from runtime.errors import ConfigError
+from runtime.errors import ConfigError, TrainerError
 from runtime.settings import Batch, Compute, Optimization, Sizes, TrainConfig
 
 RECOMPUTE_POLICIES = ("none", "attention_saved", "full")
@@ -227,3 +231,18 @@ def _recompute(own: Reader) -> tuple[tuple[str, int | None], ...]:
                 f"cpadvisor.recompute {policy!r} is not a policy of this trainer; use {', '.join(RECOMPUTE_POLICIES)}"
             )
     return tuple((str(policy), layers) for policy, layers in asked.items() if layers)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check a config for a run of so many processes; the reasons against it go to stderr."""
+    path, world = argv
+    try:
+        load(Path(path), world=int(world))
+    except TrainerError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

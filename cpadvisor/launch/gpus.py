@@ -15,6 +15,8 @@ from cpadvisor.watch.view import LIVE_STATES
 HELD_BYTES = GIB
 """A process that holds more is in the way; display servers and monitors hold less."""
 
+PROCESSES_A_CPU = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -117,6 +119,19 @@ def refuse_running(root: Path, indices: tuple[int, ...]) -> None:
                 f"run {record.run} is {state} on GPU {_names(shared)}; wait for it, end it with "
                 f"`cpadvisor stop {record.run}`, or start this one beside it with --force"
             )
+
+
+def refuse_crowd(world: int, *, cpus: int) -> None:
+    """Refuse more CPU processes than four a core: each holds half a GiB and all wait for the slowest.
+
+    Raises LaunchError naming both numbers.
+    """
+    most = PROCESSES_A_CPU * cpus
+    if world > most:
+        raise LaunchError(
+            f"the sizes in the config multiply to {world} processes, and this host has {cpus} CPUs, enough for {most}; "
+            "lower context_parallel_size or dp_shard_size, or start them all the same with --force"
+        )
 
 
 def _names(indices: Iterable[int]) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from cpadvisor import catalog
-from cpadvisor.errors import LaunchError, MissingError, ModelError, WriteError
+from cpadvisor.errors import EXIT_USAGE, ConfigError, LaunchError, MissingError, ModelError, WriteError
 from cpadvisor.launch.command import axolotl_argv, trainer_argv
 from cpadvisor.launch.environment import recorded, run_environment
-from cpadvisor.launch.gpus import Choice, choose_gpus, refuse_running
+from cpadvisor.launch.gpus import Choice, choose_gpus, refuse_crowd, refuse_running
 from cpadvisor.launch.interpreter import AXOLOTL_MODULES, TRAINER_MODULES, find_python
 from cpadvisor.launch.jobfile import JobFile, read_job, with_absolute_paths
 from cpadvisor.launch.stopping import abandon
@@ -37,6 +37,7 @@ from cpadvisor.runrecord import RunRecord, write_record
 from runtime import telemetry
 
 _CODE_FOLDER = "code"
+_ASK_S = 60.0
 
 
 def start(
@@ -64,19 +65,27 @@ def start(
         force=force,
     )
     root = runs_root(runs)
-    if choice is not None and not force:
-        refuse_running(root, choice.indices)
+    if not force:
+        _refuse_what_is_taken(root, choice, job.world)
     model = _model(job)
     run_dir = create_run(root, model=_model_name(job, model), layout=_layout_name(job))
     try:
         code = _fill(run_dir, job, model)
         launch = _Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code)
+        _ask_trainer(launch)
         _spawn(launch, model=_model_name(job, model))
     except BaseException:
         abandon(run_dir)
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     return run_dir
+
+
+def _refuse_what_is_taken(root: Path, choice: Choice | None, world: int) -> None:
+    if choice is None:
+        refuse_crowd(world, cpus=os.cpu_count() or 1)
+    else:
+        refuse_running(root, choice.indices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +170,34 @@ def _fill(run_dir: Path, job: JobFile, model: ModelSpec | None) -> Path | None:
     except (OSError, shutil.Error) as error:
         raise WriteError(f"cannot copy the trainer into {code}: {error}; free some space or give --runs DIR") from error
     return code
+
+
+def _ask_trainer(launch: _Launch) -> None:
+    """Let the trainer read the config before anything is started. Raises ConfigError with its reasons.
+
+    The trainer is asked in its own interpreter, so its rules stand in one place. Only a clear no counts: whatever
+    else keeps it from answering shows when it is started.
+    """
+    if launch.job.engine != "cpadvisor":
+        return
+    config = launch.run_dir / CONFIG_FILE
+    argv = (launch.interpreter, "-m", "runtime.config", str(config), str(launch.job.world))
+    try:
+        asked = subprocess.run(
+            argv,
+            cwd=launch.run_dir,
+            env=launch.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ASK_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    if asked.returncode == EXIT_USAGE:
+        said = asked.stderr.strip().replace(str(config), str(launch.job.path))
+        raise ConfigError(said.replace(f"{launch.run_dir}/", ""))
 
 
 def _spawn(launch: _Launch, *, model: str) -> None:

@@ -22,11 +22,15 @@ base_model: tiny  # the smallest one
 output_dir: ./out
 sequence_len: 512
 max_steps: 3
+learning_rate: 1e-3
 context_parallel_size: 2
 bf16: false
 cpadvisor:
   method: ring
   model: tiny
+  random_weights: true
+  tokenizer: bytes
+  corpus: python-stdlib
   prediction: {peak_bytes: 2100, step_s: 0.2}
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cpadvisor.errors import LaunchError, MissingError
-from cpadvisor.launch.gpus import choose_gpus, refuse_running
+from cpadvisor.launch.gpus import choose_gpus, refuse_crowd, refuse_running
 from cpadvisor.node import Gpu, Holder, Node
 from cpadvisor.processes import identify
 from cpadvisor.rundir import boot_id, create_run
@@ -110,3 +110,9 @@ def test_a_record_that_cannot_be_read_is_in_nobodys_way(tmp_path: Path) -> None:
     torn = create_run(tmp_path, model="tiny", layout="1x1x1x2")
     (torn / "run.json").write_text("{")
     refuse_running(tmp_path, (0, 1))
+
+
+def test_more_cpu_processes_than_the_host_can_carry_are_refused() -> None:
+    with pytest.raises(LaunchError, match="64 processes, and this host has 2 CPUs, enough for 8"):
+        refuse_crowd(64, cpus=2)
+    refuse_crowd(8, cpus=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cpadvisor import launch, rundir
+from cpadvisor import catalog, launch, rundir
 from cpadvisor.errors import LaunchError, MissingError, ModelError, WriteError
 from cpadvisor.launch.environment import RUN_VARIABLE
 from cpadvisor.node import Gpu, Node
@@ -182,6 +182,8 @@ def test_a_folder_with_the_model_needs_no_copy_of_its_shape(
 ) -> None:
     fake_torch("train")
     (config.parent / "weights").mkdir()
+    shape = catalog.config_json(catalog.find_model("tiny"))
+    (config.parent / "weights" / "config.json").write_text(json.dumps(shape))
     config.write_text(
         config.read_text().replace("base_model: tiny", "base_model: weights").replace("  model: tiny\n", "")
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpadvisor import launch
+from cpadvisor.errors import ConfigError
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.view import RunView
 
@@ -87,9 +88,15 @@ def test_a_rank_killed_in_mid_run_is_the_cause_that_is_told(
     assert processes_of(run_dir) == []
 
 
-def test_a_config_that_the_trainer_refuses_is_told_in_its_words(real_config: Callable[[int], Path], runs: Path) -> None:
+def test_a_config_that_the_trainer_refuses_starts_nothing_and_is_told_in_its_words(
+    real_config: Callable[[int], Path], runs: Path
+) -> None:
     config = real_config(3)
-    config.write_text(config.read_text() + "sample_packing: true\n")
-    view = launch.wait(launch.start(config, runs=runs), poll_s=0.1)
-    assert view.state == "failed"
-    assert view.reason is not None and "sample_packing" in view.reason
+    config.write_text(config.read_text() + "sample_packing: true\nseed: -4\n")
+    with pytest.raises(ConfigError) as refused:
+        launch.start(config, runs=runs)
+    told = str(refused.value)
+    assert told.startswith(f"{config}: 2 errors")
+    assert "sample_packing true: the bundled trainer does not pack documents; set it to false" in told
+    assert "seed -4 is not a whole number from 0 up" in told
+    assert list(runs.iterdir()) == []
