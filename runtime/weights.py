@@ -8,7 +8,6 @@ so a rank draws only the blocks that its rows lie in.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -141,9 +140,3 @@ def fill(model: nn.Module, source: Source, *, rank: int, world: int) -> None:
         assert shard.shape[0] == stop - start, f"{name}: {shard.shape[0]} rows here, rank {rank} has {start} to {stop}"
         if stop > start:
             shard.copy_(source.rows(name, parameter.shape, start, stop))
-
-
-def named_shards(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """This rank's part of every parameter."""
-    for name, parameter in model.named_parameters():
-        yield name, local(parameter.detach())

@@ -1,4 +1,4 @@
-"""A figure over the steps of a run: complete to 100,000 points, thinned by halves beyond, and cut down for a chart."""
+"""A figure over the steps of a run: complete to 100,000 points and thinned by halves beyond."""
 
 import math
 
@@ -28,30 +28,3 @@ class Series:
         if len(self._frozen) != len(self._points) or (self._points and self._frozen[-1] is not self._points[-1]):
             self._frozen = tuple(self._points)
         return self._frozen
-
-
-def downsample(points: Points, limit: int) -> Points:
-    """At most `limit` points that keep the outline: the lowest and the highest of each equal stretch.
-
-    limit // 2 stretches give two points each, in the order of their steps; a stretch of nan gives its first.
-    8 points rising from 0 to 7 at limit 4: (0, 3, 4, 7).
-    """
-    if limit < 2:
-        raise ValueError(f"limit is {limit}; an outline needs at least 2 points")
-    if len(points) <= limit:
-        return points
-    stretches = limit // 2
-    kept: list[tuple[int, float]] = []
-    for number in range(stretches):
-        stretch = points[number * len(points) // stretches : (number + 1) * len(points) // stretches]
-        numbers = [point for point in stretch if not math.isnan(point[1])]
-        if not numbers:
-            kept.append(stretch[0])
-            continue
-        low, high = min(numbers, key=_value), max(numbers, key=_value)
-        kept.extend(sorted({low, high}))
-    return tuple(kept)
-
-
-def _value(point: tuple[int, float]) -> float:
-    return point[1]
