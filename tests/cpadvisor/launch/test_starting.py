@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import stat
@@ -60,6 +61,15 @@ def test_each_rank_has_one_log_with_both_streams_in_order(
     assert tail(run_dir, 0, 1) == ("to standard error",)
 
 
+def open_files(pid: int) -> set[Path]:
+    """What the descriptors of a process point to; it may close one while they are listed."""
+    links: set[Path] = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.add(entry.readlink())
+    return links
+
+
 def test_the_agent_leads_its_own_session_without_terminal_and_without_our_descriptors(
     config: Path, runs: Path, fake_torch: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -70,7 +80,7 @@ def test_the_agent_leads_its_own_session_without_terminal_and_without_our_descri
     agent = read_record(run_dir).agent
     assert agent is not None
     assert os.getsid(agent.pid) == agent.pid
-    links = {Path(entry).readlink() for entry in Path(f"/proc/{agent.pid}/fd").iterdir()}
+    links = open_files(agent.pid)
     assert Path("/dev/null") in links
     assert Path(secret.name) not in links
     secret.close()
