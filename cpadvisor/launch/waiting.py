@@ -9,6 +9,8 @@ from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
 POLL_S = 0.5
+EXIT_S = 2.0
+"""How long the exit status of an ended run may be on its way; a starter that was killed never writes it."""
 
 
 def wait(
@@ -45,5 +47,14 @@ def _follow(run_dir: Path, on_view: Callable[[RunView], None] | None, poll_s: fl
         if on_view is not None:
             on_view(view)
         if view.is_final:
-            return view
+            return _with_exit(monitor, view)
         time.sleep(poll_s)
+
+
+def _with_exit(monitor: Monitor, view: RunView) -> RunView:
+    """The view with the exit status, which its starter writes a moment after the process has gone."""
+    deadline = time.monotonic() + EXIT_S
+    while view.exit is None and time.monotonic() < deadline:
+        time.sleep(EXIT_S / 50)
+        view = monitor.poll()
+    return view
