@@ -15,7 +15,8 @@ from cpadvisor.plan.layout import AXES, require_even_chunks
 from cpadvisor.plan.workload import ENGINES, METHODS, OBJECTIVES, Workload
 from cpadvisor.probe.machine import find_node
 
-CPU_MODEL, CPU_TOKENS = "tiny", "8k"
+CPU_MODEL, CPU_TOKENS, CPU_LOCK = "tiny", "8k", "cp=2"
+"""What node `cpu` is shown with: seconds of training, and a ring to look at."""
 GPU_MODEL, GPU_TOKENS = "llama-3.1-8b", "32k"
 
 MOST_NODES = 4096

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 VERSION = 1
 MAX_LINE_BYTES = 4096
-KINDS = ("start", "step", "memory", "nccl", "gpu", "checkpoint", "warning", "heartbeat", "end")
 
 
 def events_path(run_dir: Path, rank: int) -> Path:

@@ -74,6 +74,13 @@ def test_70b_on_eight_consumer_cards_is_infeasible_and_names_the_knob():
     assert any(rejection.fix for rejection in advice.rejected)
 
 
+def test_a_locked_answer_knows_the_first_choice_without_the_lock():
+    free, _ = answer("dgx-h100", "llama-3.1-8b", 2**15)
+    locked, _ = answer("dgx-h100", "llama-3.1-8b", 2**15, lock={"cp": 8})
+    assert locked.unlocked == free.plans[0]
+    assert free.unlocked is None
+
+
 def deciding(advice):
     """Rule to answer of each line of the trace."""
     return {step.rule: step.answer for step in advice.trace}

@@ -14,7 +14,7 @@ from cpadvisor import rundir
 from cpadvisor.commands.output import say
 from cpadvisor.commands.planning import require_plan, unlocked_note
 from cpadvisor.errors import EXIT_DONE, MissingError
-from cpadvisor.job import Job, Request, build_job
+from cpadvisor.job import CPU_LOCK, Job, Request, build_job, build_job_on
 from cpadvisor.plan.search import advise
 
 
@@ -34,7 +34,7 @@ def walk(args: argparse.Namespace) -> int:
     job = build_job(Request(node=args.node))
     on_cpu = job.gpu.key == "cpu"
     if on_cpu:
-        job = build_job(Request(node=args.node, lock="cp=2"))
+        job = build_job_on(job.node, Request(lock=CPU_LOCK), notes=job.notes)
     say(*job.notes)
     _show_machine(job)
     config = _plan_and_write(job)

@@ -57,20 +57,18 @@ def unlocked_note(job: Job, advice: Advice) -> list[str]:
     """What would have been chosen without the lock, where there is one."""
     if not job.workload.lock or not advice.plans:
         return []
-    from dataclasses import replace
-
-    free = advise(job.node, job.gpu, replace(job.workload, lock={}))
     locked = ", ".join(f"{axis}={size}" for axis, size in job.workload.lock.items())
-    if not free.plans:
+    if advice.unlocked is None:
         return [f"locked: {locked}; without the lock no layout fits"]
-    choice = free.plans[0].layout
+    choice = advice.unlocked.layout
     same = "the same" if choice == advice.plans[0].layout else choice.words
     return [f"locked: {locked}; without the lock the first choice is {same}"]
 
 
 def _explain(job: Job, args: argparse.Namespace) -> int:
-    sizes = dict.fromkeys(AXES, 1) | parse_lock(args.why)
-    if "dp_shard" not in parse_lock(args.why):
+    asked = parse_lock(args.why)
+    sizes = dict.fromkeys(AXES, 1) | asked
+    if "dp_shard" not in asked:
         others = sizes["dp_replicate"] * sizes["tp"] * sizes["cp"]
         sizes["dp_shard"] = max(job.world // others, 1)
     layout = Layout(**sizes)

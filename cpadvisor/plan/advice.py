@@ -116,3 +116,5 @@ class Advice:
     rejected: tuple[Rejection, ...]
     trace: tuple[TraceStep, ...]
     card: CardAnswer
+    unlocked: Plan | None = None
+    """The first choice without the lock; None where nothing is locked, or nothing fits without it either."""

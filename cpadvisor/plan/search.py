@@ -58,6 +58,7 @@ def advise(node: Node, gpu: GpuSpec, workload: Workload) -> Advice:
         rejected=rejected,
         trace=trace(problem, plans, rejected, free=free),
         card=card_answer(problem, plans),
+        unlocked=free,
     )
 
 

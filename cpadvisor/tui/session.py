@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cpadvisor import units
 from cpadvisor.errors import UsageError
 from cpadvisor.hardware import GpuSpec
-from cpadvisor.job import CPU_MODEL, CPU_TOKENS, GPU_MODEL, GPU_TOKENS, Job, Request
+from cpadvisor.job import CPU_LOCK, CPU_MODEL, CPU_TOKENS, GPU_MODEL, GPU_TOKENS, Job, Request
 from cpadvisor.node import Node, Ring
 from cpadvisor.plan.advice import Advice, Plan
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from cpadvisor.write.config import ConfigLine
 
 GPU_REQUEST = Request(model=GPU_MODEL, sequence_len=GPU_TOKENS, lock="")
-CPU_REQUEST = Request(model=CPU_MODEL, sequence_len=CPU_TOKENS, lock="cp=2")
-"""What node `cpu` opens with: seconds of training, and a ring to look at."""
+CPU_REQUEST = Request(model=CPU_MODEL, sequence_len=CPU_TOKENS, lock=CPU_LOCK)
 
 CPU_NODE = "cpu"
 FALLBACK_NODE = "dgx-h100"
@@ -57,8 +56,6 @@ class Answer:
     request: Request
     job: Job
     advice: Advice
-    unlocked: Advice | None = None
-    """The advice without the lock; None where nothing is locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ not wait for them.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -50,14 +50,13 @@ class Work:
         return describe(node, note=note, gpu=request.gpu)
 
     def answer(self, machine: Machine, request: Request) -> Answer:
-        """The advice for a job as typed, and beside a locked one the advice without the lock."""
+        """The advice for a job as typed."""
         from cpadvisor.job import build_job_on
         from cpadvisor.plan.search import advise
 
         job = build_job_on(machine.node, request)
         advice = advise(job.node, job.gpu, job.workload)
-        unlocked = advise(job.node, job.gpu, replace(job.workload, lock={})) if job.workload.lock else None
-        return Answer(request=request, job=job, advice=advice, unlocked=unlocked)
+        return Answer(request=request, job=job, advice=advice)
 
     def draft(self, answer: Answer, plan: Plan) -> Draft:
         """The file of a plan, its difference from the disk, and what `check` finds in it."""

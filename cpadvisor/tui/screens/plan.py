@@ -204,18 +204,18 @@ def card_lines(answer: Answer, words: Words) -> tuple[Line, ...]:
         ((card.why, "muted"),),
     ]
     lock = answer.job.workload.lock
-    if lock and answer.unlocked is not None:
+    if lock:
         sizes = ", ".join(f"{axis}={size}" for axis, size in lock.items())
-        lines.append(((f"{words['lock']} {sizes}", "warn"), (f"  {unlocked_label(answer.unlocked, answer)}", "muted")))
+        lines.append(((f"{words['lock']} {sizes}", "warn"), (f"  {unlocked_label(answer.advice)}", "muted")))
     return tuple(lines)
 
 
-def unlocked_label(unlocked: Advice, answer: Answer) -> str:
+def unlocked_label(advice: Advice) -> str:
     """What would have been chosen without the lock."""
-    if not unlocked.plans:
+    if advice.unlocked is None:
         return "without it nothing fits"
-    free = unlocked.plans[0].layout
-    same = bool(answer.advice.plans) and answer.advice.plans[0].layout == free
+    free = advice.unlocked.layout
+    same = bool(advice.plans) and advice.plans[0].layout == free
     return "without it the choice is the same" if same else f"without it {free.label}, {free.words}"
 
 

@@ -38,13 +38,13 @@ def test_the_cpu_node_plans_two_ranks_as_locked_and_knows_the_free_choice(work: 
     assert cpu.is_here
     answer = work.answer(cpu, CPU_REQUEST)
     assert [plan.layout.cp for plan in answer.advice.plans] == [2]
-    assert answer.unlocked is not None
-    assert answer.unlocked.plans
+    assert answer.advice.unlocked is not None
+    assert answer.advice.unlocked.layout.cp == 1
 
 
-def test_an_unlocked_job_is_planned_once(work: Work) -> None:
+def test_an_unlocked_job_has_no_other_choice(work: Work) -> None:
     cpu = work.machine(Request(node="cpu"))
-    assert work.answer(cpu, Request(model="tiny", sequence_len="8k", lock="")).unlocked is None
+    assert work.answer(cpu, Request(model="tiny", sequence_len="8k", lock="")).advice.unlocked is None
 
 
 def test_a_draft_is_saved_once_the_disk_holds_its_text(work: Work) -> None:

@@ -182,8 +182,8 @@ class FakeWork:
         )
         job = Job(node=machine.node, gpu=catalog.require_gpu("h100-80g"), workload=workload)
         told = advice(workload, node=machine.node.name)
-        unlocked = replace(told, plans=told.plans[1:]) if lock else None
-        return Answer(request=request, job=job, advice=told, unlocked=unlocked)
+        told = replace(told, unlocked=told.plans[1]) if lock else told
+        return Answer(request=request, job=job, advice=told)
 
     def draft(self, answer: Answer, plan: Plan) -> Draft:
         self.calls.append(f"draft {plan.layout.label}")
