@@ -70,7 +70,7 @@ def build_job_on(found: Node, request: Request, *, notes: tuple[str, ...] = ()) 
     """The same on a node that is known already, as the app knows it."""
     node = select_gpus(found, request.gpus)
     gpu = product_of(node, request.gpu)
-    on_cpu = gpu.key == "cpu"
+    on_cpu = gpu.is_cpu
     model = _given(request.model, CPU_MODEL if on_cpu else GPU_MODEL)
     tokens = units.parse_tokens(_given(request.sequence_len, CPU_TOKENS if on_cpu else GPU_TOKENS))
     lock = parse_lock(request.lock)

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 def walk(args: argparse.Namespace) -> int:
     """From the machine to a trained model, every stage's facts as text."""
     job = build_job(Request(node=args.node))
-    on_cpu = job.gpu.key == "cpu"
+    on_cpu = job.gpu.is_cpu
     if on_cpu:
         job = build_job_on(job.node, Request(lock=CPU_LOCK), notes=job.notes)
     say(*job.notes)
