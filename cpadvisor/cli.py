@@ -74,9 +74,18 @@ def _dispatch(args: argparse.Namespace) -> int:
         from cpadvisor.commands import planning
 
         return getattr(planning, command)(args)
+    if command in ("doctor", "parity", "card", "settings"):
+        return _call(command, args)
     from cpadvisor.commands import running
 
     return getattr(running, command)(args)
+
+
+def _call(command: str, args: argparse.Namespace) -> int:
+    """A command that has a module of its own, with one function `run`."""
+    from importlib import import_module
+
+    return import_module(f"cpadvisor.commands.{command}").run(args)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -110,12 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cpadvisor {__version__}")
     parser.add_argument("--node", metavar="N", help="a shipped machine or a JSON file of `inspect --json`")
-    parser.add_argument("--lang", choices=("en", "zh"), default="en", help="language of the app")
+    _add_app_flags(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_inspect(commands)
     _add_planning(commands)
     _add_running(commands)
+    _add_proving(commands)
     return parser
+
+
+def _add_app_flags(parser: argparse.ArgumentParser, default: object = None) -> None:
+    """What the app takes; left out, the settings file decides. A subcommand suppresses, so that both places count."""
+    parser.add_argument("--lang", choices=("en", "zh"), default=default, help="language of the app")
+    parser.add_argument("--theme", metavar="T", default=default, help="dark, light, high-contrast, or one of your own")
+    parser.add_argument("--no-mouse", action="store_true", default=default, help="leave the mouse to the terminal")
+    parser.add_argument(
+        "--read-only", action="store_true", default=default, help="look at everything, change nothing"
+    )
 
 
 def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, help_text: str) -> argparse.ArgumentParser:
@@ -171,18 +191,47 @@ def _add_planning(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_running(commands: "argparse._SubParsersAction[_Parser]") -> None:
     launch = _command(commands, "launch", "check a config, train it and wait for the end")
-    launch.add_argument("file", metavar="FILE")
+    launch.add_argument("file", metavar="FILE", nargs="?")
+    launch.add_argument("--resume", metavar="RUN", help="go on with a run that ended, from its last checkpoint")
     launch.add_argument("--detach", action="store_true", help="return once it is started")
     launch.add_argument("--python", metavar="PATH", help="the interpreter that has torch")
+    launch.add_argument("--port", type=int, metavar="P", help="the port of torchrun's rendezvous; left out, a free one")
     launch.add_argument("--force", action="store_true", help="also on GPUs that others hold")
+    attach = _command(commands, "attach", "the app on a run that goes on; without RUN the newest that lives")
+    _add_app_flags(attach, argparse.SUPPRESS)
     stop = _command(commands, "stop", "end a run and see that nothing of it is left")
-    runs = _command(commands, "runs", "all runs, newest last")
+    runs = _command(commands, "runs", "all runs, newest last; `rm` deletes, `compare` lays two side by side")
+    runs.add_argument("action", metavar="ACTION", nargs="?", choices=("rm", "compare"), help="rm or compare")
+    runs.add_argument("names", metavar="RUN", nargs="*", help="the runs to delete, or the two to compare")
     logs = _command(commands, "logs", "what a rank printed")
     watch = _command(commands, "watch", "follow a run")
+    attach.add_argument("run", metavar="RUN", nargs="?", help="the name of a run, or enough of its beginning")
     for parser in (stop, logs, watch):
         parser.add_argument("run", metavar="RUN", help="the name of a run, or enough of its beginning")
     logs.add_argument("--rank", type=int, default=0, metavar="R")
     logs.add_argument("--lines", type=int, default=100, metavar="N")
     watch.add_argument("--once", action="store_true", help="show where it stands and return")
-    for parser in (launch, stop, runs, logs, watch):
+    watch.add_argument("--replay", action="store_true", help="show an ended run again, from its events")
+    watch.add_argument("--speed", type=float, default=10.0, metavar="X", help="of a replay, times the real one")
+    for parser in (launch, attach, stop, runs, logs, watch):
         parser.add_argument("--runs", metavar="DIR", dest="runs_dir", help="the folder that holds the runs")
+
+
+def _add_proving(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    doctor = _command(commands, "doctor", "what is wrong on this machine, in a config, or with a run; and the mend")
+    doctor.add_argument("subject", metavar="RUN or FILE", nargs="?", help="left out, this machine")
+    doctor.add_argument("--symptom", metavar="S", help="begin at oom, slow, nan, split, cp or hang")
+    doctor.add_argument("--apply", metavar="RULE", help="apply the first mend of this finding to the config")
+    doctor.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parity = _command(commands, "parity", "a few steps at cp 1 and at the file's cp, from one seed, side by side")
+    parity.add_argument("file", metavar="FILE")
+    parity.add_argument("--steps", type=int, default=4, metavar="S", help="optimizer steps of each")
+    parity.add_argument("--seq", metavar="N", help="tokens of one sequence, where the file's do not fit at cp 1")
+    for parser in (doctor, parity):
+        parser.add_argument("--python", metavar="PATH", help="the interpreter that has torch")
+        parser.add_argument("--runs", metavar="DIR", dest="runs_dir", help="the folder that holds the runs")
+    card = _command(commands, "card", "the quick reference: the card's value and ours, each with its source")
+    card.add_argument("rows", metavar="ID", nargs="*", help="rows to show, such as F3 or D; left out, all")
+    card.add_argument("--lang", choices=("en", "zh"), default=argparse.SUPPRESS, help="language")
+    settings = _command(commands, "settings", "every setting with its value and where it comes from")
+    settings.add_argument("--default", action="store_true", help="print a settings file to start from")

@@ -5,11 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cpadvisor.watch.failure import Failure
+
 Points = tuple[tuple[int, float], ...]
 """(step, value) in rising steps; a value that was no number is nan."""
 
-LIVE_STATES = ("launching", "initialising", "running", "stopping")
-FINAL_STATES = ("done", "failed", "stopped", "lost")
+LIVE_STATES = ("launching", "initialising", "warming_up", "running", "hung", "stopping")
+FINAL_STATES = ("done", "failed", "out_of_memory", "stopped", "lost")
+
+
+def state_label(state: str) -> str:
+    """A state in words: `out_of_memory` reads `out of memory`."""
+    return state.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,9 @@ class RunView:
     state: str
     """One of LIVE_STATES or FINAL_STATES."""
     reason: str | None = None
-    """Why it ended as it did; None while it lives and when it is done."""
+    """Why it ended as it did, or hangs; None while all is well and when it is done."""
+    failure: Failure | None = None
+    """The root cause with its evidence and mend, where the state is failed, out_of_memory, lost or hung."""
     exit: int | None = None
     """Exit status of the launcher process, negative for a signal; None where nobody saw it."""
     engine: str | None = None
@@ -64,6 +73,8 @@ class RunView:
     """Largest peak over the ranks."""
     prediction: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What to know of the directory itself: written by another schema version, events that could not be read."""
 
     @property
     def is_final(self) -> bool:
