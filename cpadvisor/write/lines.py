@@ -38,14 +38,15 @@ def render(lines: Sequence[ConfigLine], header: Iterable[str] = ()) -> str:
 
 def _render_line(line: ConfigLine) -> str:
     comment = f"# {line.origin}: {line.comment}" if line.comment else f"# {line.origin}"
-    first, *rest = _entry(line.key, line.value, indent=0)
+    first, *rest = entry_lines(line.key, line.value)
     return "\n".join([f"{first.ljust(_COMMENT_COLUMN - 2)}  {comment}", *rest]) + "\n"
 
 
-def _entry(key: str, value: Any, *, indent: int) -> list[str]:
+def entry_lines(key: str, value: Any, *, indent: int = 0) -> list[str]:
+    """One key with its value, a nested mapping in a block of its own; the lines have no line ends."""
     pad = " " * indent
     if isinstance(value, Mapping) and value:
-        nested = [text for name, item in value.items() for text in _entry(str(name), item, indent=indent + 2)]
+        nested = [text for name, item in value.items() for text in entry_lines(str(name), item, indent=indent + 2)]
         return [f"{pad}{key}:", *nested]
     if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
         return [f"{pad}{key}:", *(text for item in value for text in _item(item, indent=indent + 2))]
@@ -53,7 +54,7 @@ def _entry(key: str, value: Any, *, indent: int) -> list[str]:
 
 
 def _item(value: Mapping[str, Any], *, indent: int) -> list[str]:
-    first, *rest = [text for name, item in value.items() for text in _entry(str(name), item, indent=indent + 2)]
+    first, *rest = [text for name, item in value.items() for text in entry_lines(str(name), item, indent=indent + 2)]
     return [f"{' ' * indent}- {first.strip()}", *rest]
 
 
