@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from cpadvisor import rundir
 from cpadvisor.commands.output import say
@@ -26,7 +27,17 @@ def run(args: argparse.Namespace) -> int:
         raise MissingError("TERM is dumb: no screen can be drawn; set TERM, or run `cpadvisor | cat` for the facts")
     from cpadvisor.tui.app import run_app
 
-    return run_app(node_name=args.node, lang=args.lang)
+    return run_app(node_name=args.node, **app_flags(args))
+
+
+def app_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of the app, None where they say nothing: then the settings decide."""
+    return {
+        "theme": args.theme,
+        "lang": args.lang,
+        "mouse": False if args.no_mouse else None,
+        "read_only": True if args.read_only else None,
+    }
 
 
 def walk(args: argparse.Namespace) -> int:

@@ -13,8 +13,10 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from cpadvisor.job import Request
+from cpadvisor.settings import load
 from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
 from cpadvisor.tui.messages import Failed, attempt
+from cpadvisor.tui.remembered import recall, state_path
 from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.node import NodeScreen
 from cpadvisor.tui.screens.plan import PlanScreen
@@ -63,6 +65,9 @@ class CpadvisorApp(Stages):
         self.theme = FIRST_THEME
         end_on_signals(lambda code: self.exit(return_code=code))
         self._start("machine", partial(self._work.machine, self._first_request))
+        if self._first_run is not None:
+            self.follow(self._first_run)
+            self.call_after_refresh(self.action_stage, "run")
 
     # What the user does.
 
@@ -213,14 +218,27 @@ def run_app(
     node_name: str | None = None,
     topo_text: str | None = None,
     gpu: str | None = None,
-    lang: str = "en",
     model: str | None = None,
     sequence_len: str | None = None,
     config: Path | None = None,
     runs: Path | None = None,
+    run: Path | None = None,
+    theme: str | None = None,
+    lang: str | None = None,
+    mouse: bool | None = None,
+    read_only: bool | None = None,
 ) -> int:
-    """Open the app and give the exit status. Raises MissingError on a terminal that shows no screens."""
+    """Open the app, on a run where one is given, and give the exit status.
+
+    Theme, language, mouse and read-only are flags: None leaves them to the
+    settings. Raises MissingError on a terminal that shows no screens,
+    ConfigError on settings that are wrong.
+    """
     require_screen(os.environ)
+    remembered, _ = recall(state_path())
+    flags = {"theme": theme, "lang": lang, "mouse": mouse, "read_only": read_only}
+    choices = {"theme": remembered.theme} if remembered.theme else {}
+    settings = load(flags, os.environ, remembered=choices)
     accept_any_bytes()
     base = CPU_REQUEST if node_name == CPU_NODE else GPU_REQUEST
     request = replace(
@@ -231,10 +249,11 @@ def run_app(
         model=model or base.model,
         sequence_len=sequence_len or base.sequence_len,
     )
-    app = CpadvisorApp(Work(config=config or Path.cwd() / "cpadvisor.yaml", runs=runs), request=request, lang=lang)
-    app.run()
+    work = Work(config=config or Path.cwd() / "cpadvisor.yaml", runs=runs)
+    app = CpadvisorApp(work, request=request, settings=settings, run=run)
+    app.run(mouse=settings.mouse)
     if app.session.is_running and app.session.run_dir is not None:
         name = app.session.run_dir.name
-        follow, end = f"`cpadvisor watch {name}`", f"`cpadvisor stop {name}`"
+        follow, end = f"`cpadvisor attach {name}`", f"`cpadvisor stop {name}`"
         print(f"run {name} goes on; {follow} follows it, {end} ends it", file=sys.stderr)
     return app.return_code or 0

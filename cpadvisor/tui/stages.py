@@ -16,13 +16,14 @@ from textual.reactive import var
 from textual.worker import get_current_worker
 
 from cpadvisor.job import Request
+from cpadvisor.settings import Settings
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.messages import Failed, Finished, attempt
 from cpadvisor.tui.screens.base import StageScreen
 from cpadvisor.tui.session import GPU_REQUEST, Answer, Draft, Live, Machine, Session
 from cpadvisor.tui.work import Saved, Work, looks
 
-LOOKS_PER_S = 2.0
+DEFAULTS = Settings()
 PLANNING = ("machine", "plan", "draft")
 """The stages that lead to a file, in their order; each starts the next."""
 
@@ -32,11 +33,20 @@ class Stages(App[int]):
 
     session: var[Session] = var(Session)
 
-    def __init__(self, work: Work, *, request: Request = GPU_REQUEST, lang: str = "en") -> None:
+    def __init__(
+        self,
+        work: Work,
+        *,
+        request: Request = GPU_REQUEST,
+        settings: Settings = DEFAULTS,
+        run: Path | None = None,
+    ) -> None:
         super().__init__()
-        self.words = Words(lang)
+        self.settings = settings
+        self.words = Words(settings.lang)
         self._work = work
         self._first_request = request
+        self._first_run = run
         self._ended = Event()
         self._log_rank = 0
         self._launch_next = False
@@ -131,13 +141,13 @@ class Stages(App[int]):
         self.run_worker(sampler, thread=True, exclusive=True, group="run", exit_on_error=False)
 
     def _sample(self, run_dir: Path) -> None:
-        """Look at the run twice a second until it has ended; one record a look."""
+        """Look at the run, as often as the settings say, until it has ended; one record a look."""
         worker = get_current_worker()
         for message in looks(self._work, run_dir, rank=lambda: self._log_rank):
             if worker.is_cancelled:
                 return
             self.post_message(message)
-            if self._ended.wait(1 / LOOKS_PER_S):
+            if self._ended.wait(1 / self.settings.looks_per_second):
                 return
 
     def _take_live(self, live: Live) -> None:

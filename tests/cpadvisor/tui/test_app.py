@@ -12,6 +12,7 @@ from tui_support import CONFIG_TEXT, FakeWork, frame, h100_node, run_view
 from cpadvisor import units
 from cpadvisor.job import Request
 from cpadvisor.report.run import comparison_rows, loss_label
+from cpadvisor.settings import Settings
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.keys import APP_KEYS
 from cpadvisor.tui.screens.config import ConfigScreen
@@ -392,7 +393,7 @@ async def test_a_terminal_below_the_smallest_size_says_so() -> None:
 
 
 async def test_chinese_titles_stand_where_the_english_ones_do() -> None:
-    app = CpadvisorApp(FakeWork(), lang="zh")
+    app = CpadvisorApp(FakeWork(), settings=Settings(lang="zh"))
     async with app.run_test(size=(160, 45)) as pilot:
         await settle(pilot)
         await reading(pilot, "节点", "互联", "最佳环")
