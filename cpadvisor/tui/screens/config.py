@@ -12,7 +12,7 @@ from cpadvisor import units
 from cpadvisor.tui.screens.base import StageScreen, panel
 from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.session import Draft, Session
-from cpadvisor.tui.widgets.lines import Line, Lines
+from cpadvisor.tui.widgets.lines import Line, Lines, diff_lines
 from cpadvisor.tui.widgets.prose import Prose
 from cpadvisor.tui.widgets.table import Cell, Column, Grid, Row, RowTable, cell
 
@@ -56,7 +56,7 @@ class ConfigScreen(StageScreen):
         self.query_one("#file", RowTable).grid = Grid(columns=FILE_COLUMNS, rows=file_rows(draft))
         changes = sum(1 for line in draft.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---"))
         panel(self.query_one("#diff"), words["diff"], f"{units.format_count(changes)} ±" if changes else "")
-        self.query_one("#diff", Lines).lines = diff_lines(draft, words["saved"])
+        self.query_one("#diff", Lines).lines = change_lines(draft, words["saved"])
         self.query_one("#findings", RowTable).grid = Grid(
             columns=FINDING_COLUMNS, rows=finding_rows(draft), empty="● nothing to mend"
         )
@@ -125,12 +125,9 @@ def file_rows(draft: Draft) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def diff_lines(draft: Draft, saved: str) -> tuple[Line, ...]:
-    """The unified diff, coloured by its first character."""
-    if not draft.diff:
-        return ((("● ", "ok"), (saved, "muted")),)
-    tones = {"+": "ok", "-": "bad", "@": "accent"}
-    return tuple(((line, tones.get(line[:1], "muted")),) for line in draft.diff.splitlines())
+def change_lines(draft: Draft, saved: str) -> tuple[Line, ...]:
+    """The unified diff; where there is none, that the disk holds this text."""
+    return diff_lines(draft.diff) if draft.diff else ((("● ", "ok"), (saved, "muted")),)
 
 
 def finding_rows(draft: Draft) -> tuple[Row, ...]:

@@ -59,3 +59,9 @@ class Lines(ScrollView, Toned, can_focus=True):
         index = y + top
         runs = list(self.lines[index]) if index < len(self.lines) else []
         return self.strip(runs, max(self.virtual_size.width, width)).crop_extend(left, left + width, self.tone("plain"))
+
+
+def diff_lines(diff: str) -> tuple[Line, ...]:
+    """A unified diff, coloured by its first character."""
+    tones = {"+": "ok", "-": "bad", "@": "accent"}
+    return tuple(((line, tones.get(line[:1], "muted")),) for line in diff.splitlines())
