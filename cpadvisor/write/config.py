@@ -219,12 +219,13 @@ def _own_block(plan: Plan, workload: Workload, options: WriteOptions) -> ConfigL
     return ConfigLine(key="cpadvisor", value=block, origin="plan", comment="what axolotl has no key for")
 
 
-def prediction(plan: Plan) -> Mapping[str, float]:
-    """What the run is expected to cost, for comparison while it runs."""
+def prediction(plan: Plan) -> Mapping[str, Any]:
+    """What the run is expected to cost, for comparison while it runs; the memory terms are those of its peak."""
     return {
         "peak_bytes": plan.memory.peak_bytes,
         "low_bytes": plan.memory.low_bytes,
         "high_bytes": plan.memory.high_bytes,
+        "terms_bytes": dict(plan.memory.terms_bytes),
         "step_s": _rounded(plan.step.total_s),
         "step_low_s": _rounded(plan.step.low_s),
         "step_high_s": _rounded(plan.step.high_s),

@@ -13,7 +13,7 @@ MEMORY = MemoryEstimate(
     high_bytes=53_000_000_000,
     limit_bytes=85_520_809_984,
     instant="loss",
-    terms_bytes={},
+    terms_bytes={"parameters": 4_015_130_624, "activations": 45_492_716_748},
 )
 STEP = StepEstimate(total_s=2.19, low_s=1.9, high_s=2.6, terms_s={})
 

@@ -87,6 +87,7 @@ def test_the_bundled_trainer_gets_its_own_block(written):
         "peak_bytes": 49_507_847_372,
         "low_bytes": 45_000_000_000,
         "high_bytes": 53_000_000_000,
+        "terms_bytes": {"parameters": 4_015_130_624, "activations": 45_492_716_748},
         "step_s": 2.19,
         "step_low_s": 1.9,
         "step_high_s": 2.6,
