@@ -1,11 +1,13 @@
 """What the bundled trainer refuses: values of shared keys that it does not do, and its own block."""
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
 from cpadvisor.plan.engines import find_engine
+from cpadvisor.write.edit import REMOVE
 
 
 def bundled_rules(config: Config) -> Iterator[Finding]:
@@ -19,26 +21,29 @@ def bundled_rules(config: Config) -> Iterator[Finding]:
 
 
 def _values(config: Config) -> Iterator[Finding]:
+    offload = config.fsdp_key("offload_params")
     refused = {
-        "sample_packing": (config.values.get("sample_packing") is True, "false", "documents are not packed yet"),
-        "val_set_size": ((config.number("val_set_size") or 0) > 0, "0", "it does not evaluate"),
-        "fsdp_version": (config.values.get("fsdp_version") not in (None, 2), "2", "it has FSDP version 2 alone"),
-        "fsdp_config.offload_params": (bool(config.fsdp("offload_params")), "false", "it does not offload"),
+        "sample_packing": (config.values.get("sample_packing") is True, False, "documents are not packed yet"),
+        "val_set_size": ((config.number("val_set_size") or 0) > 0, 0, "it does not evaluate"),
+        "fsdp_version": (config.values.get("fsdp_version") not in (None, 2), 2, "it has FSDP version 2 alone"),
+        offload: (bool(config.fsdp("offload_params")), False, "it does not offload"),
     }
     for key, (asked, works, why) in refused.items():
         if asked:
             message = f"{key} asks for what the bundled trainer does not do: {why}"
-            yield config.find("engine-value", "error", key, message, f"write {key.rpartition('.')[2]}: {works}")
+            fix = f"write {key.rpartition('.')[2]}: {str(works).lower()}"
+            yield config.find("engine-value", "error", key, message, fix, {key: works})
 
 
 def _method(config: Config) -> Iterator[Finding]:
     method, cp = config.block("cpadvisor").get("method", "ring"), config.degree("cp")
+    ring = {"cpadvisor.method": "ring"}
     if method not in ("ring", "none"):
         message = f"cpadvisor.method {method!r} is none that the bundled trainer has yet"
-        yield config.find("engine-value", "error", "cpadvisor.method", message, "write ring or none")
+        yield config.find("engine-value", "error", "cpadvisor.method", message, "write ring or none", ring)
     elif method == "none" and cp > 1:
         message = f"cpadvisor.method none with context_parallel_size {cp}"
-        yield config.find("engine-value", "error", "cpadvisor.method", message, "write method: ring")
+        yield config.find("engine-value", "error", "cpadvisor.method", message, "write method: ring", ring)
 
 
 def _recompute(config: Config, asked: Any) -> Iterator[Finding]:
@@ -47,29 +52,38 @@ def _recompute(config: Config, asked: Any) -> Iterator[Finding]:
         return
     if not isinstance(asked, dict) or any(type(layers) is not int or layers < 0 for layers in asked.values()):
         message = f"cpadvisor.recompute {asked!r} is no mapping of policy to layers"
-        yield config.find("recompute", "error", "cpadvisor.recompute", message, "write for example {full: 32}")
+        fix = f"write for example {{full: {config.model.layers if config.model else 32}}}"
+        yield config.find("recompute", "error", "cpadvisor.recompute", message, fix, _in_all_layers(config, "full"))
         return
     for policy in asked:
         if policy not in policies:
+            near = (difflib.get_close_matches(str(policy), policies, n=1) or ["full"])[0]
             message = f"cpadvisor.recompute {policy!r} is no policy of the bundled trainer"
-            yield config.find("recompute", "error", "cpadvisor.recompute", message, f"use {', '.join(policies)}")
+            fix = f"write {near}; there are {', '.join(policies)}"
+            yield config.find("recompute", "error", "cpadvisor.recompute", message, fix, _in_all_layers(config, near))
     total = sum(asked.values())
     if config.model is not None and total != config.model.layers:
         message = f"cpadvisor.recompute names {total} layers and {config.model.name} has {config.model.layers}"
-        yield config.find(
-            "recompute", "error", "cpadvisor.recompute", message, f"let them add up to {config.model.layers}"
-        )
+        changes = _in_all_layers(config, next(iter(asked))) if len(asked) == 1 and set(asked) <= set(policies) else None
+        fix = f"let them add up to {config.model.layers}"
+        yield config.find("recompute", "error", "cpadvisor.recompute", message, fix, changes)
+
+
+def _in_all_layers(config: Config, policy: str) -> dict[str, Any]:
+    return {} if config.model is None else {"cpadvisor.recompute": {policy: config.model.layers}}
 
 
 def _rank_order(config: Config, order: Any) -> Iterator[Finding]:
     if order is None:
         return
+    gone = {"cpadvisor.rank_order": REMOVE}
     whole = isinstance(order, list) and all(type(gpu) is int and gpu >= 0 for gpu in order)
     if not whole or len(set(order)) != len(order):
         message = f"cpadvisor.rank_order {order!r} is no list of different GPU indices"
-        yield config.find("rank-order", "error", "cpadvisor.rank_order", message, "write for example [0, 1]")
+        fix = "remove it, or write for example [0, 1]"
+        yield config.find("rank-order", "error", "cpadvisor.rank_order", message, fix, gone)
     elif order and config.product % len(order):
         message = f"cpadvisor.rank_order has {len(order)} GPUs and the sizes multiply to {config.product}"
         yield config.find(
-            "rank-order", "error", "cpadvisor.rank_order", message, "name one GPU a local rank, or remove it"
+            "rank-order", "error", "cpadvisor.rank_order", message, "remove it, or name one GPU a local rank", gone
         )

@@ -33,8 +33,7 @@ def check_config(
     folder: Path,
 ) -> tuple[Finding, ...]:
     """What would not start or is known to be wrong, worst first."""
-    config = Config(values=values, lines=lines, engine=engine, gpus=gpus, model=model, folder=folder)
-    return sort_findings(finding for rules in RULES for finding in rules(config))
+    return _apply_rules(Config(values=values, lines=lines, engine=engine, gpus=gpus, model=model, folder=folder))
 
 
 def check_file(path: Path, *, engine: str | None = None, gpus: int | None = None) -> tuple[Finding, ...]:
@@ -42,6 +41,13 @@ def check_file(path: Path, *, engine: str | None = None, gpus: int | None = None
 
     Without an engine a file with a `cpadvisor` block is the bundled trainer's, any other axolotl 0.21's.
     """
+    return examine_file(path, engine=engine, gpus=gpus)[1]
+
+
+def examine_file(
+    path: Path, *, engine: str | None = None, gpus: int | None = None
+) -> tuple[Config | None, tuple[Finding, ...]]:
+    """As `check_file`, with the config as the rules see it; None where the text is no YAML."""
     if engine is not None and engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is not known; use one of {', '.join(ENGINES)}")
     if gpus is not None and gpus < 1:
@@ -51,11 +57,15 @@ def check_file(path: Path, *, engine: str | None = None, gpus: int | None = None
         values, lines = read_yaml(text, name=str(path))
     except ConfigError as error:
         rule = "C3" if isinstance(error, DuplicateKeyError) else "yaml"
-        return (Finding(rule=rule, severity="error", key=None, message=str(error)),)
+        return None, (Finding(rule=rule, severity="error", key=None, message=str(error)),)
     model, findings = _model_of(values, lines, path.parent)
     chosen = engine or ("cpadvisor" if "cpadvisor" in values else DEFAULT_AXOLOTL)
-    found = check_config(values, lines=lines, engine=chosen, gpus=gpus, model=model, folder=path.resolve().parent)
-    return sort_findings((*found, *findings))
+    config = Config(values=values, lines=lines, engine=chosen, gpus=gpus, model=model, folder=path.resolve().parent)
+    return config, sort_findings((*_apply_rules(config), *findings))
+
+
+def _apply_rules(config: Config) -> tuple[Finding, ...]:
+    return sort_findings(finding for rules in RULES for finding in rules(config))
 
 
 def _read(path: Path) -> str:

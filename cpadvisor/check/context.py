@@ -6,6 +6,7 @@ from typing import Any
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
 from cpadvisor.plan.layout import divisors
+from cpadvisor.write.edit import REMOVE
 
 RING_KERNELS = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
 """A ring merges by log-sum-exp, which these give out; sdpa under a ring is forward-only (plugin.py:208-219)."""
@@ -18,21 +19,25 @@ def context_rules(config: Config) -> Iterator[Finding]:
         return
     if config.attention == "eager":
         message = "attn_implementation eager cannot be split over context_parallel_size"
-        yield config.find("attention-eager", "error", "attn_implementation", message, "write flash_attention_2 or sdpa")
+        changes = config.with_attention("flash_attention_2")
+        fix = "write flash_attention_2 or sdpa"
+        yield config.find("attention-eager", "error", "attn_implementation", message, fix, changes)
     yield from _agreement(config, cp, block.get("size"))
     yield from _degrees(config, cp)
     yield from _heads_and_kernel(config, cp)
     yield from _deepspeed(config)
     if config.values.get("use_dft") or config.values.get("use_eaft"):
         key = "use_dft" if config.values.get("use_dft") else "use_eaft"
-        yield config.find("cp-loss", "error", key, f"{key} is refused with context_parallel_size {cp}", f"remove {key}")
+        message = f"{key} is refused with context_parallel_size {cp}"
+        yield config.find("cp-loss", "error", key, message, f"remove {key}", {key: REMOVE})
 
 
 def _agreement(config: Config, cp: int, size: Any) -> Iterator[Finding]:
     flat = config.values.get("context_parallel_size")
     if size is not None and flat is not None and size != flat:
         message = f"context_parallel.size {size} and context_parallel_size {flat} differ"
-        yield config.find("cp-block", "error", "context_parallel.size", message, f"write both as {cp}")
+        changes = {"context_parallel.size": cp}
+        yield config.find("cp-block", "error", "context_parallel.size", message, f"write both as {cp}", changes)
 
 
 def _degrees(config: Config, cp: int) -> Iterator[Finding]:
@@ -42,11 +47,16 @@ def _degrees(config: Config, cp: int) -> Iterator[Finding]:
         if value is not None and (type(value) is not int or value < 1 or cp % value):
             fits = ", ".join(map(str, divisors(cp)))
             message = f"context_parallel.{key} {value!r} does not divide context_parallel_size {cp}"
-            yield config.find("cp-block", "error", f"context_parallel.{key}", message, f"use one of {fits}")
+            full = f"context_parallel.{key}"
+            fix = f"remove it, or use one of {fits}"
+            yield config.find("cp-block", "error", full, message, fix, {full: REMOVE})
     if isinstance(ulysses, int) and isinstance(ring, int) and ulysses * ring != cp:
         message = f"ulysses_size {ulysses} x ring_size {ring} is not context_parallel_size {cp}"
-        fix = f"write ring_size: {max(cp // max(ulysses, 1), 1)}"
-        yield config.find("cp-block", "error", "context_parallel.ring_size", message, fix)
+        fits = max(cp // max(ulysses, 1), 1)
+        changes = {"context_parallel.ring_size": fits}
+        yield config.find(
+            "cp-block", "error", "context_parallel.ring_size", message, f"write ring_size: {fits}", changes
+        )
 
 
 def _heads_and_kernel(config: Config, cp: int) -> Iterator[Finding]:
@@ -58,15 +68,18 @@ def _heads_and_kernel(config: Config, cp: int) -> Iterator[Finding]:
         if backend == "ulysses" and isinstance(ulysses, int) and kv_heads % ulysses:
             fits = max(size for size in divisors(kv_heads) if size <= ulysses)
             message = f"backend ulysses over {ulysses} ranks, but each has {kv_heads} KV heads of {model.name} to share"
-            fix = f"write context_parallel_size: {fits}, or backend: usp"
-            yield config.find("ulysses-heads", "error", "context_parallel.backend", message, fix)
+            fix = f"write backend: usp, or context_parallel_size: {fits}"
+            changes = {"context_parallel.backend": "usp", "context_parallel.ulysses_size": REMOVE}
+            if config.attention not in RING_KERNELS:
+                changes |= config.with_attention("flash_attention_2")
+            yield config.find("ulysses-heads", "error", "context_parallel.backend", message, fix, changes)
         backend = ("ulysses" if kv_heads % cp == 0 else "usp") if backend == "auto" else backend
     kernel = config.attention or "sdpa"
     if backend in ("ring", "usp") and kernel not in RING_KERNELS:
         message = f"context parallelism becomes {backend} here, whose ring part cannot train over {kernel}"
-        yield config.find(
-            "ring-kernel", "error", "attn_implementation", message, "write attn_implementation: flash_attention_2"
-        )
+        fix = "write attn_implementation: flash_attention_2"
+        changes = config.with_attention("flash_attention_2")
+        yield config.find("ring-kernel", "error", "attn_implementation", message, fix, changes)
     yield from _balance(config, backend, kernel)
 
 
@@ -83,11 +96,13 @@ def _balance(config: Config, backend: str, kernel: str) -> Iterator[Finding]:
     found = [reason for reason, holds in reasons.items() if holds]
     if found:
         message = f"load_balance {balance} is for a plain ring alone: {'; '.join(found)}"
-        yield config.find("cp-balance", "error", "context_parallel.load_balance", message, "write load_balance: auto")
+        key = "context_parallel.load_balance"
+        yield config.find("cp-balance", "error", key, message, "write load_balance: auto", {key: "auto"})
 
 
 def _deepspeed(config: Config) -> Iterator[Finding]:
     backend = config.block("context_parallel").get("backend", "auto")
     if config.values.get("deepspeed") and backend not in ("auto", "ulysses"):
         message = f"deepspeed splits sequences by all-to-all alone, not by {backend}"
-        yield config.find("deepspeed-cp", "error", "context_parallel.backend", message, "write backend: ulysses")
+        key = "context_parallel.backend"
+        yield config.find("deepspeed-cp", "error", key, message, "write backend: ulysses", {key: "ulysses"})

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cpadvisor.write.edit import Change
+
 SEVERITIES = ("error", "warning", "note")
 """Worst first: it does not start or trains something else; it costs memory, speed or correctness; worth knowing."""
 
@@ -18,6 +20,8 @@ class Finding:
     key: str | None
     message: str
     fix: str | None = None
+    changes: tuple[Change, ...] = ()
+    """What the fix does to the file, where a key and a value follow from it; of several fixes, the first."""
 
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -12,19 +12,26 @@ from typing import Any
 import yaml
 
 from cpadvisor.check.finding import Finding
-from cpadvisor.check.subject import Config
+from cpadvisor.check.subject import LEGACY_ATTENTION, Config
+from cpadvisor.write.edit import REMOVE
+from cpadvisor.write.options import PRETRAINED_LEARNING_RATE
 
 _FOLDER = Path(__file__).parent
 
-LEGACY_ATTENTION = {
-    "flash_attention": "flash_attention_2",
-    "sdp_attention": "sdpa",
-    "flex_attention": "flex_attention",
-    "xformers_attention": "xformers",
-    "sage_attention": "sage",
-    "eager_attention": "eager",
+RENAMED = {
+    "sequence_parallel_degree": "context_parallel_size",
+    "dataset_processes": "dataset_num_proc",
+    "pretrain_multipack_buffer_size": "streaming_multipack_buffer_size",
+    "fsdp_final_state_dict_type": "fsdp_config.final_state_dict_type",
+    "evaluation_strategy": "eval_strategy",
+    "noisy_embedding_alpha": "neftune_noise_alpha",
+    "dpo_beta": "rl_beta",
+    "max_packed_sequence_len": "sequence_len",
+    "rope_scaling": "overrides_of_model_config.rope_scaling",
 }
-"""Old boolean to the value of attn_implementation (axolotl 0.21.0 utils/schemas/enums.py)."""
+"""Old name to the one that took its place."""
+UNUSED = ("ring_attn_func", "heads_k_stride", "s2_attention", "flash_attn_rms_norm", "fsdp_config.forward_prefetch")
+"""Names that nothing reads any more."""
 
 DEPRECATED = {
     **{key: f"write attn_implementation: {value}" for key, value in LEGACY_ATTENTION.items()},
@@ -80,17 +87,21 @@ def key_rules(config: Config) -> Iterator[Finding]:
 
 
 def _missing(config: Config) -> Iterator[Finding]:
+    """What no trainer starts without; the card's smallest config (row C1) lacks the rate."""
     required = ["base_model", "learning_rate", *([] if config.is_axolotl else ["sequence_len"])]
     for key in required:
         if config.values.get(key) is None:
             example = {"base_model": "meta-llama/Llama-3.1-8B", "learning_rate": "2e-5", "sequence_len": "8192"}[key]
-            yield config.find("key-missing", "error", key, f"{key} is missing", f"write for example {key}: {example}")
+            changes = {key: PRETRAINED_LEARNING_RATE} if key == "learning_rate" else None
+            fix = f"write for example {key}: {example}"
+            yield config.find("key-missing", "error", key, f"{key} is missing", fix, changes)
     has_data = bool(config.values.get("datasets") or config.values.get("pretraining_dataset"))
     has_corpus = not config.is_axolotl and "corpus" in config.block("cpadvisor")
     if not has_data and not has_corpus:
         other = "" if config.is_axolotl else ", or cpadvisor.corpus: python-stdlib for the built-in text"
         fix = f"write datasets: [{{path: FILE, type: completion}}]{other}"
-        yield config.find("key-missing", "error", "datasets", "datasets is missing or empty", fix)
+        changes = None if config.is_axolotl else {"cpadvisor.corpus": "python-stdlib", **_gone(config, "datasets")}
+        yield config.find("key-missing", "error", "datasets", "datasets is missing or empty", fix, changes)
     if config.is_axolotl and config.values.get("sequence_len") is None:
         message = "sequence_len is missing: axolotl takes 512"
         yield config.find("key-missing", "warning", "sequence_len", message, "write the length you train for")
@@ -133,34 +144,59 @@ def _unknown_finding(config: Config, full: str, name: str, known: Iterable[str])
     fix = (
         f"write {f'{block}.' if block else ''}{near[0]}" if near else "remove it, or put it where the trainer reads it"
     )
+    changes = config.renamed(full, f"{block}.{near[0]}" if block else near[0]) if near else {full: REMOVE}
+    if block and not config.block(block):
+        changes = None  # an entry of a list
     if not config.is_axolotl:
-        return config.find("key-unknown", "error", full, f"{full} is no key of the bundled trainer", fix)
+        return config.find("key-unknown", "error", full, f"{full} is no key of the bundled trainer", fix, changes)
     if config.values.get("plugins") and (name.startswith(_PLUGIN_PREFIXES) or not near):
         message = f"{full} is no key of axolotl itself; whether a plugin reads it cannot be seen here"
         return config.find("key-unknown", "note", full, message)
     message = f"{full} is no key of axolotl: it would be dropped in silence"
-    return config.find("key-unknown", "error", full, message, fix)
+    return config.find("key-unknown", "error", full, message, fix, changes)
 
 
 def _old(config: Config) -> Iterator[Finding]:
     for key, fix in DEPRECATED.items():
         if config.values.get(key) is not None:
-            yield config.find("key-deprecated", "warning", key, f"{key} is deprecated", fix)
+            yield config.find("key-deprecated", "warning", key, f"{key} is deprecated", fix, _successor(config, key))
     for key, fix in REMOVED.items():
         block, _, name = key.rpartition(".")
         found = config.fsdp(name) if block else config.values.get(name)
         if found not in (None, False, "", []):
-            yield config.find("key-removed", "error", key, f"{key} is refused since axolotl 0.20", fix)
+            message = f"{key} is refused since axolotl 0.20"
+            yield config.find("key-removed", "error", key, message, fix, _successor(config, key))
     for name in FSDP1_IGNORED:
         if config.fsdp(name) is not None:
             message = f"fsdp_config.{name} belongs to FSDP version 1 and is dropped"
-            yield config.find("key-deprecated", "warning", f"fsdp_config.{name}", message, "remove it")
+            full = config.fsdp_key(name)
+            yield config.find("key-deprecated", "warning", full, message, "remove it", {full: REMOVE})
     prefixed = [name for name in config.block("fsdp_config") if name.startswith("fsdp_") and name != "fsdp_version"]
     for name in prefixed:
-        fix = f"write fsdp_config.{name.removeprefix('fsdp_')}"
-        yield config.find(
-            "key-deprecated", "warning", f"fsdp_config.{name}", f"the prefix of fsdp_config.{name} is old", fix
-        )
+        full, new = f"fsdp_config.{name}", f"fsdp_config.{name.removeprefix('fsdp_')}"
+        message = f"the prefix of {full} is old"
+        yield config.find("key-deprecated", "warning", full, message, f"write {new}", config.renamed(full, new))
+
+
+def _successor(config: Config, key: str) -> dict[str, Any]:
+    """The changes that write an old key as it is written now; none where that is open."""
+    if key in LEGACY_ATTENTION:
+        chosen = config.values.get(key) is True and config.values.get("attn_implementation") is None
+        return {key: REMOVE, **({"attn_implementation": LEGACY_ATTENTION[key]} if chosen else {})}
+    if key in RENAMED:
+        return config.renamed(key, RENAMED[key])
+    if key == "fsdp":
+        return {key: REMOVE, **config.with_sharding()}
+    full = config.fsdp_key(key.rpartition(".")[2]) if "." in key else key
+    if key == "fsdp_config.sharding_strategy":
+        whole = str(config.fsdp("sharding_strategy")) in ("SHARD_GRAD_OP", "2")
+        written = config.fsdp("reshard_after_forward") is not None
+        return {full: REMOVE} if written else {"fsdp_config.reshard_after_forward": not whole, full: REMOVE}
+    return {full: REMOVE} if key in UNUSED else {}
+
+
+def _gone(config: Config, key: str) -> dict[str, Any]:
+    return {} if key not in config.values else {key: REMOVE}
 
 
 def _refused_by_the_trainer(config: Config) -> Iterator[Finding]:
@@ -168,4 +204,4 @@ def _refused_by_the_trainer(config: Config) -> Iterator[Finding]:
         value = config.values.get(key)
         if value not in (None, False, "", 0, [], {}):
             message = f"{key} {value!r} asks for what the bundled trainer does not do"
-            yield config.find("key-refused", "error", key, message, "remove it, or train with axolotl")
+            yield config.find("key-refused", "error", key, message, "remove it, or train with axolotl", {key: REMOVE})

@@ -25,11 +25,12 @@ def _split(config: Config, tokens: int) -> Iterator[Finding]:
     below, above = chunk_neighbours(tokens, cp)
     fix = f"write sequence_len: {below} or {above}"
     uneven = f"sequence_len {tokens} does not split into {chunks} equal chunks (context_parallel_size {cp})"
+    changes = {"sequence_len": below}
     if config.is_axolotl:
         padding = f"{uneven}: axolotl pads it" + ("" if tokens % cp else " only where it balances the chunks of a ring")
-        yield config.find("F3", "warning", "sequence_len", padding, fix)
+        yield config.find("F3", "warning", "sequence_len", padding, fix, changes)
     else:
-        yield config.find("F3", "error", "sequence_len", uneven, fix)
+        yield config.find("F3", "error", "sequence_len", uneven, fix, changes)
 
 
 def _positions(config: Config, tokens: int) -> Iterator[Finding]:
@@ -37,5 +38,7 @@ def _positions(config: Config, tokens: int) -> Iterator[Finding]:
     if model is None or tokens <= model.max_positions:
         return
     message = f"sequence_len {tokens} exceeds the {model.max_positions} positions that {model.name} was made for"
-    fix = f"write sequence_len: {model.max_positions}, or count on training the model to longer positions"
-    yield config.find("length-positions", "warning", "sequence_len", message, fix)
+    cp = config.degree("cp")
+    longest = chunk_neighbours(model.max_positions, cp)[0] if cp > 1 else model.max_positions
+    fix = f"write sequence_len: {longest}, or count on training the model to longer positions"
+    yield config.find("length-positions", "warning", "sequence_len", message, fix, {"sequence_len": longest})

@@ -8,6 +8,7 @@ from typing import Any
 
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
+from cpadvisor.plan.layout import chunk_neighbours
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".parquet", ".csv", ".arrow")
@@ -97,7 +98,10 @@ def _file_content(config: Config, where: str, path: Path) -> Iterator[Finding]:
     if tokens is not None and size < tokens:
         message = f"{where}: {path} has {size:,} bytes, fewer than the {tokens:,.0f} tokens of one sequence"
         fix = f"write a sequence_len of at most {size}, or bring more data"
-        yield config.find("length-data", "warning" if config.is_axolotl else "error", "sequence_len", message, fix)
+        longest = chunk_neighbours(size, config.degree("cp"))[0]
+        changes = {"sequence_len": longest} if longest <= size else None
+        severity = "warning" if config.is_axolotl else "error"
+        yield config.find("length-data", severity, "sequence_len", message, fix, changes)
 
 
 def _output(config: Config) -> Iterator[Finding]:

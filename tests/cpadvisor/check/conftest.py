@@ -33,15 +33,25 @@ OF_AXOLOTL_ALONE = ("datasets",)
 OWN = {"method": "ring", "random_weights": True, "model": "llama-3.1-8b", "corpus": "python-stdlib"}
 
 
+def sound_values(engine, changes):
+    values = dict(SOUND)
+    if engine == "cpadvisor":
+        values = {key: value for key, value in values.items() if key not in OF_AXOLOTL_ALONE} | {"cpadvisor": OWN}
+    return {key: value for key, value in (values | changes).items() if value is not ...}
+
+
+@pytest.fixture
+def sound():
+    """The values of a sound config for an engine, with changes; `...` as a value removes the key."""
+    return sound_values
+
+
 @pytest.fixture
 def found(tmp_path):
-    """Checks the sound config with changes; `...` as a value removes the key."""
+    """Checks the sound config with changes."""
 
     def check(*, engine="axolotl-0.21", gpus=8, model="llama-3.1-8b", **changes):
-        values = dict(SOUND)
-        if engine == "cpadvisor":
-            values = {key: value for key, value in values.items() if key not in OF_AXOLOTL_ALONE} | {"cpadvisor": OWN}
-        values = {key: value for key, value in (values | changes).items() if value is not ...}
+        values = sound_values(engine, changes)
         lines = {key: number for number, key in enumerate(values, start=1)}
         return check_config(
             values, lines=lines, engine=engine, gpus=gpus, model=find_model(model) if model else None, folder=tmp_path

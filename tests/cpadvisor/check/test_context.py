@@ -37,7 +37,7 @@ def test_ulysses_needs_kv_heads_to_share(only):
         context_parallel={"size": 8, "backend": "ulysses"}, fsdp_config={"reshard_after_forward": True},
     )  # fmt: skip
     assert finding.rule == "ulysses-heads"
-    assert finding.fix == "write context_parallel_size: 4, or backend: usp"
+    assert finding.fix == "write backend: usp, or context_parallel_size: 4"
 
 
 def test_automatic_backends_that_become_a_ring_need_its_kernel(found):
