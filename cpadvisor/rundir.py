@@ -19,6 +19,10 @@ EXIT_FILE = "exit.json"
 ERROR_FILE = "error.json"
 AGENT_LOG = "log-agent.txt"
 TORCHRUN_FOLDER = "torchrun"
+CODE_FOLDER = "code"
+BALLAST_FILE = "ballast"
+BALLAST_BYTES = 64 << 10
+"""Space for the last events of all ranks: each is a line under 4 kB."""
 
 _SAME_SECOND_LIMIT = 10_000
 
@@ -79,17 +83,29 @@ def create_run(root: Path, *, model: str, layout: str, now: float | None = None)
     raise LaunchError(f"{root} holds {_SAME_SECOND_LIMIT - 1} runs named {name}; wait a second and start again")
 
 
+def write_ballast(run_dir: Path) -> None:
+    """Take space that a rank gives back when the disk is full, so that its last event still has a place.
+
+    The bytes are random: some file systems keep no block for zeros. Raises WriteError on a disk that is full already.
+    """
+    path = run_dir / BALLAST_FILE
+    with _telling_why(path), path.open("wb") as file:
+        file.write(os.urandom(BALLAST_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "run"
 
 
 def list_runs(root: Path) -> tuple[Path, ...]:
-    """Directories with a record, oldest first. A root that is not there has none."""
+    """Directories with a record, oldest first. A root that is not there has none; hidden ones are on their way out."""
     try:
         entries = sorted(root.iterdir(), key=_age_order)
     except OSError:
         return ()
-    return tuple(path for path in entries if (path / RUN_FILE).is_file())
+    return tuple(path for path in entries if not path.name.startswith(".") and (path / RUN_FILE).is_file())
 
 
 def _age_order(path: Path) -> tuple[str, int, str]:

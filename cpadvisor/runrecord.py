@@ -1,8 +1,7 @@
 """What is known of a run before it says anything itself: run.json, written whole before the first process starts."""
 
 import json
-import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,14 @@ class RunRecord:
     prediction: Mapping[str, Any] | None = None
     gpus: tuple[int, ...] | None = None
     """GPU index of each local rank; None on CPU processes."""
-    schema: int = SCHEMA
+    attempt: int = 1
+    """How often torchrun was started in this directory; `launch --resume` adds one."""
+    oom_kills: int | None = None
+    """The kernel's count of processes killed for want of memory, at the launch."""
+    schema: object = SCHEMA
+    """The version that wrote it, a whole number for every version so far."""
+    unread: tuple[str, ...] = ()
+    """Keys of another version's record whose values have a shape that is unknown here."""
 
     @property
     def layout_label(self) -> str:
@@ -70,6 +76,8 @@ def record_json(record: RunRecord) -> dict[str, Any]:
         "agent": None if agent is None else {"pid": agent.pid, "start_ticks": agent.start_ticks},
         "prediction": None if record.prediction is None else dict(record.prediction),
         "gpus": None if record.gpus is None else list(record.gpus),
+        "attempt": record.attempt,
+        "oom_kills": record.oom_kills,
     }
 
 
@@ -81,7 +89,8 @@ def write_record(run_dir: Path, record: RunRecord) -> None:
 def read_record(run_dir: Path) -> RunRecord:
     """The record of a run directory. Keys that are missing read as unknown, keys of a newer version are left alone.
 
-    Raises LaunchError where there is no record, it is no JSON object, or holds values of the wrong kind.
+    Raises LaunchError where there is no record, it is no JSON object, or it is of this version and holds values of the
+    wrong kind; in a record of another version those read as unknown and are named in `unread`.
     """
     path = run_dir / RUN_FILE
     try:
@@ -94,30 +103,66 @@ def read_record(run_dir: Path) -> RunRecord:
         raise LaunchError(f"{path} holds a {type(values).__name__}, not an object; the run can only be deleted")
     try:
         return record_from_json(values, run=run_dir.name)
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise LaunchError(f"{path} holds what no launch writes ({error}); the run can only be deleted") from error
 
 
 def record_from_json(values: Mapping[str, Any], *, run: str) -> RunRecord:
-    """A record from the content of run.json."""
-    agent, prediction, gpus = values.get("agent"), values.get("prediction"), values.get("gpus")
-    return RunRecord(
-        run=values.get("run", run),
-        argv=tuple(values.get("argv", ())),
-        env=values.get("env", {}),
-        interpreter=values.get("interpreter"),
-        config=values.get("config"),
-        engine=values.get("engine"),
-        model=values.get("model"),
-        layout=values.get("layout", {}),
-        sequence_len=values.get("sequence_len"),
-        world=operator.index(values.get("world", 1)),
-        steps=values.get("steps"),
-        started=values.get("started", 0.0),
-        host=values.get("host"),
-        boot_id=values.get("boot_id"),
-        agent=ProcessId(pid=agent["pid"], start_ticks=agent["start_ticks"]) if agent else None,
-        prediction=prediction,
-        gpus=tuple(gpus) if gpus is not None else None,
-        schema=values.get("schema", SCHEMA),
-    )
+    """A record from the content of run.json. Raises ValueError naming the key for a value of the wrong kind."""
+    schema = values.get("schema", SCHEMA)
+    known: dict[str, Any] = {}
+    unread: list[str] = []
+    for key, read in _READERS.items():
+        if values.get(key) is None:
+            continue
+        try:
+            known[key] = read(values[key])
+        except (KeyError, TypeError, ValueError) as error:
+            if schema == SCHEMA:
+                raise ValueError(f"{error} in {key}") from error
+            unread.append(key)
+    return RunRecord(**{"run": run, **known}, schema=schema, unread=tuple(unread))
+
+
+def _of(*kinds: type) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{value!r} is no {kinds[0].__name__}")
+        return value
+
+    return read
+
+
+def _count(value: Any) -> int:
+    if _of(int)(value) < 1:
+        raise ValueError(f"{value} is below 1")
+    return value
+
+
+def _process(value: Any) -> ProcessId:
+    return ProcessId(pid=_of(int)(value["pid"]), start_ticks=_of(int)(value["start_ticks"]))
+
+
+_text, _number, _whole, _mapping, _list = _of(str), _of(float, int), _of(int), _of(dict), _of(list)
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "run": _text,
+    "argv": lambda value: tuple(map(_text, _list(value))),
+    "env": _mapping,
+    "interpreter": _text,
+    "config": _text,
+    "engine": _text,
+    "model": _text,
+    "layout": lambda value: {_text(axis): _count(size) for axis, size in _mapping(value).items()},
+    "sequence_len": _whole,
+    "world": _count,
+    "steps": _whole,
+    "started": _number,
+    "host": _text,
+    "boot_id": _text,
+    "agent": _process,
+    "prediction": _mapping,
+    "gpus": lambda value: tuple(map(_whole, _list(value))),
+    "attempt": _count,
+    "oom_kills": _whole,
+}

@@ -8,10 +8,10 @@ _RANK = 'export NCCL_DEBUG_FILE="$PWD/nccl-rank$RANK.log"; exec "$@" >>"log-rank
 """Both names hold the rank, which only the rank's own process knows; `exec` keeps its process number."""
 
 
-def torchrun_arguments(world: int, log_dir: Path) -> tuple[str, ...]:
-    """Options of torchrun. Its rendezvous store takes a free port of this host, so runs never meet."""
+def torchrun_arguments(world: int, log_dir: Path, port: int | None = None) -> tuple[str, ...]:
+    """Options of torchrun. Its rendezvous store takes a free port of this host, or `port`, so runs never meet."""
     return (
-        "--standalone",
+        *_rendezvous(port),
         "--local-addr=127.0.0.1",
         f"--nproc-per-node={world}",
         "--max-restarts=0",
@@ -20,13 +20,20 @@ def torchrun_arguments(world: int, log_dir: Path) -> tuple[str, ...]:
     )
 
 
-def trainer_argv(*, python: str, world: int, run_dir: Path, config: Path) -> tuple[str, ...]:
+def _rendezvous(port: int | None) -> tuple[str, ...]:
+    """The static rendezvous ends at once on a port that is taken; the others join whatever listens there."""
+    if port is None:
+        return ("--standalone",)
+    return ("--nnodes=1", "--node-rank=0", "--rdzv-backend=static", f"--rdzv-endpoint=127.0.0.1:{port}")
+
+
+def trainer_argv(*, python: str, world: int, run_dir: Path, config: Path, port: int | None = None) -> tuple[str, ...]:
     """torchrun on the bundled trainer; the working directory is the run directory."""
     return (
         python,
         "-m",
         "torch.distributed.run",
-        *torchrun_arguments(world, run_dir / TORCHRUN_FOLDER),
+        *torchrun_arguments(world, run_dir / TORCHRUN_FOLDER, port),
         "--no-python",
         "/bin/sh",
         "-c",
@@ -39,7 +46,7 @@ def trainer_argv(*, python: str, world: int, run_dir: Path, config: Path) -> tup
     )
 
 
-def axolotl_argv(*, python: str, world: int, run_dir: Path, config: Path) -> tuple[str, ...]:
+def axolotl_argv(*, python: str, world: int, run_dir: Path, config: Path, port: int | None = None) -> tuple[str, ...]:
     """axolotl's own command, which replaces itself by torchrun; without the count behind `--` it starts one process."""
     return (
         python,
@@ -50,5 +57,5 @@ def axolotl_argv(*, python: str, world: int, run_dir: Path, config: Path) -> tup
         "--launcher",
         "torchrun",
         "--",
-        *torchrun_arguments(world, run_dir / TORCHRUN_FOLDER),
+        *torchrun_arguments(world, run_dir / TORCHRUN_FOLDER, port),
     )

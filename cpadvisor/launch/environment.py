@@ -10,7 +10,10 @@ from cpadvisor.rundir import ERROR_FILE
 RUN_VARIABLE = "CPADVISOR_RUN_DIR"
 """Every process of a run inherits this mark, so that `stop` finds those that left their session and their parent."""
 
-_RECORDED = ("CUDA_", "NCCL_", "TORCH", "PYTORCH_", "OMP_", "GLOO_", "PYTHON", "LD_LIBRARY_PATH", RUN_VARIABLE)
+RESUME_VARIABLE = "CPADVISOR_RESUME"
+"""Set to 1, it tells the trainer to go on from the newest whole checkpoint of its run directory."""
+
+_RECORDED = ("CUDA_", "NCCL_", "TORCH", "PYTORCH_", "OMP_", "GLOO_", "PYTHON", "LD_LIBRARY_PATH", "CPADVISOR_")
 _MOST_THREADS_BESIDE_A_GPU = 8
 _FLIGHT_RECORDS = "2000"
 
@@ -23,6 +26,7 @@ def run_environment(
     world: int,
     devices: tuple[str, ...] | None,
     code: Path | None,
+    resume: bool = False,
 ) -> dict[str, str]:
     """The environment for the agent. `devices` None means CPU processes, which must not see a GPU.
 
@@ -30,6 +34,9 @@ def run_environment(
     """
     env = dict(base)
     env[RUN_VARIABLE] = str(run_dir)
+    env.pop(RESUME_VARIABLE, None)  # a launch from within a run that was resumed is not itself one
+    if resume:
+        env[RESUME_VARIABLE] = "1"
     env["PYTHONSAFEPATH"] = "1"
     env["PYTHONUNBUFFERED"] = "1"
     env["TORCHELASTIC_ERROR_FILE"] = str(run_dir / ERROR_FILE)

@@ -25,17 +25,24 @@ _QUESTION = (
 )
 
 
+def modules_of(engine: str) -> tuple[str, ...]:
+    """What an interpreter must have to train with this engine."""
+    return TRAINER_MODULES if engine == "cpadvisor" else AXOLOTL_MODULES
+
+
 def find_python(
     explicit: str | None = None,
     *,
     modules: tuple[str, ...] = TRAINER_MODULES,
+    preferred: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> str:
     """The first interpreter that has all `modules`; an explicit one is taken or refused, never passed over.
 
+    `preferred` is asked before the others, and passed over where it has gone or lacks something.
     Raises MissingError with what each one lacks and the command that mends it.
     """
-    candidates = [_resolve(explicit)] if explicit else list(dict.fromkeys(_candidates(environ)))
+    candidates = [_resolve(explicit)] if explicit else list(dict.fromkeys(_candidates(environ, preferred)))
     lacks: list[str] = []
     for python in candidates:
         lack = _lack(python, modules)
@@ -45,7 +52,9 @@ def find_python(
     raise MissingError("\n".join((_headline(modules), *lacks, _mend(candidates[0], modules, explicit=bool(explicit)))))
 
 
-def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
+def _candidates(environ: Mapping[str, str], preferred: str | None) -> Iterator[str]:
+    if preferred and Path(preferred).exists():
+        yield preferred
     yield sys.executable
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         if environ.get(variable):

@@ -4,40 +4,25 @@ import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
-import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from cpadvisor import catalog
-from cpadvisor.errors import EXIT_USAGE, ConfigError, LaunchError, MissingError, ModelError, WriteError
-from cpadvisor.launch.command import axolotl_argv, trainer_argv
-from cpadvisor.launch.environment import recorded, run_environment
+from cpadvisor.errors import MissingError, ModelError, WriteError
 from cpadvisor.launch.gpus import Choice, choose_gpus, refuse_crowd, refuse_running
-from cpadvisor.launch.interpreter import AXOLOTL_MODULES, TRAINER_MODULES, find_python
+from cpadvisor.launch.interpreter import find_python, modules_of
 from cpadvisor.launch.jobfile import JobFile, read_job, with_absolute_paths
+from cpadvisor.launch.lock import LOCK_FILE, held
+from cpadvisor.launch.port import require_free_port
+from cpadvisor.launch.spawning import Launch, ask_trainer, spawn
 from cpadvisor.launch.stopping import abandon
 from cpadvisor.model import ModelSpec
 from cpadvisor.node import Node
-from cpadvisor.processes import identify
-from cpadvisor.rundir import (
-    AGENT_LOG,
-    CONFIG_FILE,
-    EXIT_FILE,
-    boot_id,
-    create_run,
-    runs_root,
-    write_atomically,
-)
-from cpadvisor.runrecord import RunRecord, write_record
+from cpadvisor.rundir import CODE_FOLDER, CONFIG_FILE, create_run, runs_root, write_atomically, write_ballast
+from cpadvisor.runrecord import RunRecord
 from runtime import telemetry
-
-_CODE_FOLDER = "code"
-_ASK_S = 60.0
 
 
 def start(
@@ -47,16 +32,41 @@ def start(
     python: str | None = None,
     force: bool = False,
     engine: str | None = None,
+    port: int | None = None,
 ) -> Path:
     """Start the training that a config file describes; gives its run directory at once.
 
     The run outlives this process: it has its own session, no terminal and no inherited descriptors. `force` takes
-    GPUs that others hold. Raises ConfigError, MissingError (no torch, no GPU), LaunchError (too few or held GPUs) or
-    WriteError, each before anything was started.
+    GPUs that others hold. Raises ConfigError, UsageError (no such port), MissingError (no torch, no GPU), LaunchError
+    (too few or held GPUs, a port that is taken) or WriteError, each before anything was started.
     """
     job = read_job(config, engine=engine)
-    modules = TRAINER_MODULES if job.engine == "cpadvisor" else AXOLOTL_MODULES
-    interpreter = find_python(python, modules=modules)
+    interpreter = find_python(python, modules=modules_of(job.engine))
+    if port is not None:
+        require_free_port(port)
+    root = runs_root(runs)
+    with sharing_out(root, job):
+        choice = choose(root, job, force=force)
+        model = _model(job)
+        run_dir = create_run(root, model=_model_name(job, model), layout=_layout_name(job))
+        with _undone_if_it_fails(run_dir):
+            code = _fill(run_dir, job, model)
+            launch = Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code, port=port)
+            ask_trainer(launch)
+            spawn(launch, _record(job, run_dir, model))
+    return run_dir
+
+
+def sharing_out(root: Path, job: JobFile) -> AbstractContextManager[None]:
+    """Let one launch at a time choose GPUs and record them, so that each sees what the one before it took.
+
+    CPU processes share what there is, and need no turn.
+    """
+    return contextlib.nullcontext() if job.wants_gpu is False else held(root / LOCK_FILE)
+
+
+def choose(root: Path, job: JobFile, *, force: bool) -> Choice | None:
+    """The GPUs of a run, None for CPU processes; what others hold or would be crowded is refused unless `force`."""
     choice = choose_gpus(
         None if job.wants_gpu is False else _node(required=job.wants_gpu is True),
         world=job.world,
@@ -64,56 +74,24 @@ def start(
         order=job.rank_order,
         force=force,
     )
-    root = runs_root(runs)
-    if not force:
-        _refuse_what_is_taken(root, choice, job.world)
-    model = _model(job)
-    run_dir = create_run(root, model=_model_name(job, model), layout=_layout_name(job))
+    if force:
+        return choice
+    if choice is None:
+        refuse_crowd(job.world, cpus=os.cpu_count() or 1)
+    else:
+        refuse_running(root, choice.indices)
+    return choice
+
+
+@contextlib.contextmanager
+def _undone_if_it_fails(run_dir: Path) -> Iterator[None]:
+    """Leave neither process nor directory of a start that failed."""
     try:
-        code = _fill(run_dir, job, model)
-        launch = _Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code)
-        _ask_trainer(launch)
-        _spawn(launch, model=_model_name(job, model))
+        yield
     except BaseException:
         abandon(run_dir)
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
-    return run_dir
-
-
-def _refuse_what_is_taken(root: Path, choice: Choice | None, world: int) -> None:
-    if choice is None:
-        refuse_crowd(world, cpus=os.cpu_count() or 1)
-    else:
-        refuse_running(root, choice.indices)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Launch:
-    """One run, decided and not yet started."""
-
-    job: JobFile
-    run_dir: Path
-    interpreter: str
-    choice: Choice | None
-    code: Path | None
-
-    @property
-    def argv(self) -> tuple[str, ...]:
-        make = trainer_argv if self.job.engine == "cpadvisor" else axolotl_argv
-        config = self.run_dir / CONFIG_FILE
-        return make(python=self.interpreter, world=self.job.world, run_dir=self.run_dir, config=config)
-
-    @property
-    def env(self) -> dict[str, str]:
-        return run_environment(
-            os.environ,
-            run_dir=self.run_dir,
-            python=self.interpreter,
-            world=self.job.world,
-            devices=None if self.choice is None else self.choice.devices,
-            code=self.code,
-        )
 
 
 def _node(*, required: bool) -> Node | None:
@@ -156,108 +134,52 @@ def _layout_name(job: JobFile) -> str:
 
 
 def _fill(run_dir: Path, job: JobFile, model: ModelSpec | None) -> Path | None:
-    """Write config and model shape, and copy the trainer: an upgrade in mid-run then changes nothing."""
+    """Write config and model shape, and copy the trainer; gives the folder of the copy, None for axolotl."""
     write_atomically(run_dir / CONFIG_FILE, with_absolute_paths(job))
     if model is not None:
         text = json.dumps(catalog.config_json(model), indent=1) + "\n"
         write_atomically(run_dir / "model" / "config.json", text)
-    if job.engine != "cpadvisor":
-        return None
-    code = run_dir / _CODE_FOLDER
-    source = Path(telemetry.__file__).parent
-    try:
-        shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-    except (OSError, shutil.Error) as error:
-        raise WriteError(f"cannot copy the trainer into {code}: {error}; free some space or give --runs DIR") from error
+    code = copy_trainer(run_dir) if job.engine == "cpadvisor" else None
+    write_ballast(run_dir)
     return code
 
 
-def _ask_trainer(launch: _Launch) -> None:
-    """Let the trainer read the config before anything is started. Raises ConfigError with its reasons.
+def copy_trainer(run_dir: Path) -> Path:
+    """The trainer as it is now, beside the run: an upgrade in mid-run, or before a resume, then changes nothing."""
+    code = run_dir / CODE_FOLDER
+    source = Path(telemetry.__file__).parent
 
-    The trainer is asked in its own interpreter, so its rules stand in one place. Only a clear no counts: whatever
-    else keeps it from answering shows when it is started.
-    """
-    if launch.job.engine != "cpadvisor":
-        return
-    config = launch.run_dir / CONFIG_FILE
-    argv = (launch.interpreter, "-m", "runtime.config", str(config), str(launch.job.world))
+    def copy(file: str, target: str) -> None:
+        # Told at once and as no OSError, which copytree would gather and go on.
+        try:
+            shutil.copy2(file, target)
+        except OSError as error:
+            raise _cannot_copy(code, error) from error
+
     try:
-        asked = subprocess.run(
-            argv,
-            cwd=launch.run_dir,
-            env=launch.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ASK_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return
-    if asked.returncode == EXIT_USAGE:
-        said = asked.stderr.strip().replace(str(config), str(launch.job.path))
-        raise ConfigError(said.replace(f"{launch.run_dir}/", ""))
-
-
-def _spawn(launch: _Launch, *, model: str) -> None:
-    """Write the record, start the agent, write it again with the agent's process."""
-    argv, env = launch.argv, launch.env
-    record = _record(launch, model=model, argv=argv, env=env)
-    write_record(launch.run_dir, record)
-    try:
-        with (launch.run_dir / AGENT_LOG).open("ab") as log:
-            process = subprocess.Popen(
-                argv,
-                cwd=launch.run_dir,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                close_fds=True,
-            )
+        shutil.copytree(source, code / source.name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=copy)
     except OSError as error:
-        raise LaunchError(f"cannot start {argv[0]}: {error.strerror}; name another with --python") from error
-    agent = identify(process.pid)
-    if agent is not None:
-        write_record(launch.run_dir, replace(record, agent=agent))
-    # Last, so that it writes nothing into the directory of a start that failed.
-    threading.Thread(target=_collect, args=(process, launch.run_dir), name="collect-exit", daemon=True).start()
+        raise _cannot_copy(code, error) from error
+    return code
 
 
-def _collect(process: subprocess.Popen[bytes], run_dir: Path) -> None:
-    """Keep the agent's exit status for those who look later, then let the process go.
-
-    The file is written while the process can still be asked, so that no look falls between the two.
-    """
-    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    if ended is not None and run_dir.is_dir():
-        status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        with contextlib.suppress(WriteError):  # a full disk; the exit status is then unknown to others
-            write_atomically(run_dir / EXIT_FILE, json.dumps({"exit": status, "t": time.time()}) + "\n")
-    process.wait()
+def _cannot_copy(code: Path, error: OSError) -> WriteError:
+    why = error.strerror or str(error)
+    return WriteError(f"cannot copy the trainer into {code}: {why}; free some space or give --runs DIR")
 
 
-def _record(launch: _Launch, *, model: str, argv: tuple[str, ...], env: Mapping[str, str]) -> RunRecord:
-    job = launch.job
+def _record(job: JobFile, run_dir: Path, model: ModelSpec | None) -> RunRecord:
+    """What is trained; `spawn` adds when, where and how."""
     prediction: Any = job.own.get("prediction")
     length, steps = job.values.get("sequence_len"), job.values.get("max_steps")
     return RunRecord(
-        run=launch.run_dir.name,
-        argv=argv,
-        env=recorded(env),
-        interpreter=launch.interpreter,
+        run=run_dir.name,
         config=str(job.path),
         engine=job.engine,
-        model=model,
+        model=_model_name(job, model),
         layout=job.layout,
         sequence_len=length if isinstance(length, int) else None,
         world=job.world,
         steps=steps if isinstance(steps, int) else None,
-        started=time.time(),
-        host=socket.gethostname(),
-        boot_id=boot_id(),
         prediction=prediction if isinstance(prediction, dict) else None,
-        gpus=None if launch.choice is None else launch.choice.indices,
     )

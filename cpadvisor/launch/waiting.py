@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cpadvisor.launch.stopping import GRACE_S, stop
+from cpadvisor.rundir import EXIT_FILE
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
@@ -47,14 +48,17 @@ def _follow(run_dir: Path, on_view: Callable[[RunView], None] | None, poll_s: fl
         if on_view is not None:
             on_view(view)
         if view.is_final:
-            return _with_exit(monitor, view)
+            return _with_exit(run_dir, monitor, view)
         time.sleep(poll_s)
 
 
-def _with_exit(monitor: Monitor, view: RunView) -> RunView:
-    """The view with the exit status, which its starter writes a moment after the process has gone."""
+def _with_exit(run_dir: Path, monitor: Monitor, view: RunView) -> RunView:
+    """The view with the exit status, which its starter writes a moment after the process has gone.
+
+    That may be this process: the file is waited for too, so that leaving does not keep it from being written.
+    """
     deadline = time.monotonic() + EXIT_S
-    while view.exit is None and time.monotonic() < deadline:
+    while (view.exit is None or not (run_dir / EXIT_FILE).exists()) and time.monotonic() < deadline:
         time.sleep(EXIT_S / 50)
         view = monitor.poll()
     return view

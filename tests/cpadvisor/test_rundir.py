@@ -55,6 +55,12 @@ def test_folders_without_a_record_are_no_runs(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "nowhere") == ()
 
 
+def test_a_hidden_directory_is_on_its_way_out_and_no_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.rename(tmp_path / f".removed-{run.name}")
+    assert list_runs(tmp_path) == ()
+
+
 def test_a_prefix_that_only_one_run_has_finds_it(tmp_path: Path) -> None:
     first, second = make_run(tmp_path), make_run(tmp_path, now=NOON + 3600)
     assert find_run(tmp_path, "20261122T12") == first

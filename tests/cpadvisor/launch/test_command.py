@@ -14,6 +14,13 @@ def test_torchrun_meets_on_the_loopback_interface_and_starts_the_trainer() -> No
     assert argv[-4:] == ("/venv/bin/python", "-m", "runtime.train", "/runs/r/config.yaml")
 
 
+def test_a_port_of_ones_own_takes_the_rendezvous_that_refuses_one_that_is_taken() -> None:
+    for make in (trainer_argv, axolotl_argv):
+        argv = make(python="python", world=2, run_dir=RUN, config=RUN / "config.yaml", port=29400)
+        assert {"--rdzv-backend=static", "--rdzv-endpoint=127.0.0.1:29400", "--nnodes=1"} <= set(argv)
+        assert "--standalone" not in argv
+
+
 def test_a_rank_becomes_its_command_and_writes_to_files_of_its_number(tmp_path: Path) -> None:
     argv = trainer_argv(python="echo", world=1, run_dir=RUN, config=RUN / "config.yaml")
     rank = argv[argv.index("--no-python") + 1 :]

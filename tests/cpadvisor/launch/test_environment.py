@@ -62,6 +62,12 @@ def test_a_free_port_can_be_listened_on() -> None:
         listener.bind(("127.0.0.1", free_port()))
 
 
+def test_only_a_resume_tells_the_trainer_to_go_on() -> None:
+    assert "CPADVISOR_RESUME" not in environment({"CPADVISOR_RESUME": "1"}, devices=None)
+    resumed = run_environment({}, run_dir=RUN, python="python", world=2, devices=None, code=None, resume=True)
+    assert resumed["CPADVISOR_RESUME"] == "1"
+
+
 def test_only_variables_that_bear_on_the_training_are_recorded() -> None:
     env = {"NCCL_DEBUG": "INFO", "HF_TOKEN": "hf_x", "WANDB_API_KEY": "k", "CUDA_VISIBLE_DEVICES": "0", "HOME": "/root"}
     assert recorded(env) == {"CUDA_VISIBLE_DEVICES": "0", "NCCL_DEBUG": "INFO"}

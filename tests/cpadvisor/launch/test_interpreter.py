@@ -49,6 +49,13 @@ def test_an_explicit_interpreter_is_never_passed_over(tmp_path: Path) -> None:
         find_python(python, modules=("json",), environ={})
 
 
+def test_a_preferred_interpreter_comes_first_and_is_passed_over_where_it_lacks_something(tmp_path: Path) -> None:
+    has, lacks = interpreter(tmp_path / "a", "[[3, 12], []]"), interpreter(tmp_path / "b", '[[3, 12], ["json"]]')
+    assert find_python(modules=("json",), preferred=has, environ={}) == has
+    assert find_python(modules=("json",), preferred=lacks, environ={}) == sys.executable
+    assert find_python(modules=("json",), preferred="/nowhere/python", environ={}) == sys.executable
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("/nowhere/python", "No such file or directory"), ("/bin/false", "is no Python that works")],

@@ -1,9 +1,11 @@
 import contextlib
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +51,8 @@ def test_the_run_directory_is_private_and_holds_all_that_runs(
     assert json.loads((run_dir / "model" / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     assert (run_dir / "code" / "runtime" / "telemetry.py").is_file()
     assert json.loads((run_dir / "exit.json").read_text())["exit"] == 0
+    ballast = (run_dir / "ballast").stat()
+    assert ballast.st_size == 64 << 10 <= ballast.st_blocks * 512
 
 
 def test_each_rank_has_one_log_with_both_streams_in_order(
@@ -221,7 +225,7 @@ def test_a_start_that_fails_leaves_no_directory(
         raise OSError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("cpadvisor.launch.starting.find_python", lambda *args, **kwargs: sys.executable)
-    monkeypatch.setattr("cpadvisor.launch.starting.subprocess.Popen", refuse)
+    monkeypatch.setattr("cpadvisor.launch.spawning.subprocess.Popen", refuse)
     with pytest.raises(LaunchError, match=r"cannot start .*: Resource temporarily unavailable"):
         launch.start(config, runs=runs)
     assert list(runs.iterdir()) == []
@@ -245,7 +249,7 @@ def test_a_start_that_fails_behind_the_first_process_leaves_neither_process_nor_
             raise failure
         write_record(run_dir, record)
 
-    monkeypatch.setattr("cpadvisor.launch.starting.write_record", fail_once_the_agent_is_known)
+    monkeypatch.setattr("cpadvisor.launch.spawning.write_record", fail_once_the_agent_is_known)
     with pytest.raises(type(failure)):
         launch.start(config, runs=runs)
     assert len(seen) == 2
@@ -308,3 +312,42 @@ def test_a_run_on_gpus_records_them_in_the_order_of_its_ranks(
     view = launch.wait(run_dir, poll_s=0.02)
     assert [rank.gpu for rank in view.ranks] == [1, 0]
     assert read_record(run_dir).env["CUDA_VISIBLE_DEVICES"] == "1,0"
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_started(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(LaunchError, match=r"port \d+ of this host cannot be listened on: process \d+"):
+            launch.start(config, runs=runs, port=listener.getsockname()[1])
+    assert rundir.list_runs(runs) == ()
+
+
+def test_two_launches_in_one_instant_do_not_take_the_same_gpus(
+    config: Path, runs: Path, fake_torch: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = (Gpu(index=0), Gpu(index=1))
+    node = Node(name="node", source="nvml", gpus=gpus, links=((None, "NV18"), ("NV18", None)))
+    fake_torch("long")
+    monkeypatch.setattr(nvml, "read_node", lambda **_: node)
+    config.write_text(config.read_text().replace("bf16: false", "bf16: true"))
+    refused: list[str] = []
+
+    def begin() -> None:
+        try:
+            launch.start(config, runs=runs)
+        except LaunchError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=begin) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    (run,) = rundir.list_runs(runs)
+    assert len(refused) == 2
+    assert all(f"run {run.name} is " in text and "on GPU 0, 1" in text for text in refused), refused
+    launch.stop(run)
