@@ -4,6 +4,8 @@ The card's answer is its table by length (row F6) for 8 GPUs of one node, and it
 its scenario C4 or C5 says otherwise, the answer names that too.
 """
 
+from dataclasses import dataclass
+
 from cpadvisor.plan.advice import CardAnswer, Plan
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.problem import Problem
@@ -20,6 +22,26 @@ _TREE = ((65536, 4), (32768, 4), (8192, 2), (0, 1))
 """T6: from so many tokens, cp; 64K and more also asks for more nodes."""
 _TABLE = ((32768, 4, 2), (8192, 2, 2), (0, 1, 1))
 """F6, 8 GPUs of one node: from so many tokens, cp and tp; the rest is dp_shard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardRun:
+    """One line of row F7: Llama-8B on 8 A100-80GB. The card gives no source."""
+
+    tokens: int
+    cp: int
+    memory_gb: int
+    tokens_per_s_per_gpu: int
+    overhead_percent: int
+
+
+CARD_RUNS = (
+    CardRun(tokens=4096, cp=1, memory_gb=35, tokens_per_s_per_gpu=3000, overhead_percent=0),
+    CardRun(tokens=8192, cp=2, memory_gb=25, tokens_per_s_per_gpu=2400, overhead_percent=20),
+    CardRun(tokens=16384, cp=2, memory_gb=30, tokens_per_s_per_gpu=2000, overhead_percent=33),
+    CardRun(tokens=32768, cp=4, memory_gb=25, tokens_per_s_per_gpu=1200, overhead_percent=60),
+)
+"""F7."""
 
 
 def gpus_needed(layout: Layout) -> int:
@@ -105,7 +127,8 @@ def _said(problem: Problem, layout: Layout | None, row: str) -> str:
 def _against(layout: Layout, best: Plan, plans: tuple[Plan, ...]) -> str:
     same = next((plan for plan in plans if plan.layout == layout), None)
     if same is None:
-        return f"Here it does not start or fit (see the rejected layouts); {best.layout.words} does."
+        beyond = f", beyond the {LARGEST_CP} of T2" if best.layout.cp > LARGEST_CP else ""
+        return f"Here it does not start or fit (see the rejected layouts); {best.layout.words} does{beyond}."
     ours, theirs = format_count(best.tokens_per_s_per_gpu), format_count(same.tokens_per_s_per_gpu)
     return f"It fits, at {theirs} tokens/s/GPU against {ours} for {best.layout.words}: {_reason(layout, best)}."
 

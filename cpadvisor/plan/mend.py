@@ -1,4 +1,7 @@
-"""The nearest single change that makes a layout fit: one knob, tried in the order of what it costs the user."""
+"""The nearest single change that makes a layout fit: one knob, tried in the order of what it costs the user.
+
+The card's row D1 names some of the knobs; here each is tried, and comes with its number.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """The command that starts a config: torchrun for the bundled trainer, the axolotl CLI for axolotl.
 
 Both name the number of processes: `axolotl train --launcher torchrun` alone starts
-one, and a missing --rdzv_id makes each of several nodes wait for itself.
+one (card row K1), and a missing --rdzv_id makes each of several nodes wait for itself (K2).
 """
 
 import shlex

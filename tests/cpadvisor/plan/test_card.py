@@ -3,6 +3,7 @@
 import pytest
 
 from cpadvisor.plan.card import (
+    CARD_RUNS,
     LARGEST_CP,
     LARGEST_TP_CP,
     LOWEST_CP_TOKENS,
@@ -84,6 +85,7 @@ def test_t2_never_above_8_is_not_followed_where_the_length_needs_more(ask):
     assert LARGEST_CP == 8
     longest = ask(2**21, nodes=4, nic_bytes_per_s=50e9)
     assert longest.plans[0].layout.cp > LARGEST_CP
+    assert longest.card.why.endswith("does, beyond the 8 of T2.")
 
 
 def test_t3_cp_groups_are_asked_about_nvlink(ask):
@@ -124,3 +126,19 @@ def test_gpus_that_the_card_s_cp_does_not_divide_have_no_card_layout(ask):
     card = ask(32768, gpus=2).card
     assert card.layout is None
     assert "does not divide 2 GPUs" in card.why
+
+
+def test_f7_the_card_s_four_runs_of_llama_8b():
+    assert [
+        (run.tokens, run.cp, run.memory_gb, run.tokens_per_s_per_gpu, run.overhead_percent) for run in CARD_RUNS
+    ] == [
+        (4096, 1, 35, 3000, 0),
+        (8192, 2, 25, 2400, 20),
+        (16384, 2, 30, 2000, 33),
+        (32768, 4, 25, 1200, 60),
+    ]
+
+
+def test_t4_a_cp_group_that_spans_nodes_is_warned_about(ask):
+    longest = ask(2**21, nodes=4, nic_bytes_per_s=50e9)
+    assert any("(card T3, T4)" in warning for warning in longest.plans[0].warnings)
