@@ -111,3 +111,11 @@ def format_parameters(count: int) -> str:
 def format_percent(fraction: float | None) -> str:
     """A fraction of one as `41 %`."""
     return DASH if fraction is None else f"{fraction * 100:.0f} %"
+
+
+def format_change(fraction: float | None) -> str:
+    """A difference as a share of one with its sign: `+2 %`, `−17 %`, `0 %`; below half a percent it is `0 %`."""
+    if fraction is None:
+        return DASH
+    percent = round(fraction * 100)
+    return f"{'+' if percent > 0 else '−' if percent < 0 else ''}{abs(percent)} %"

@@ -14,21 +14,24 @@ from textual.screen import Screen
 
 from cpadvisor.job import Request
 from cpadvisor.settings import load
+from cpadvisor.tui.archive import Archive
 from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
 from cpadvisor.tui.messages import Failed, attempt
 from cpadvisor.tui.remembered import recall, state_path
 from cpadvisor.tui.screens.config import ConfigScreen
+from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.node import NodeScreen
 from cpadvisor.tui.screens.plan import PlanScreen
 from cpadvisor.tui.screens.reader import Question, Reader
 from cpadvisor.tui.screens.run import RunScreen
+from cpadvisor.tui.screens.runs import RunsScreen
 from cpadvisor.tui.session import (
     CPU_NODE,
     CPU_REQUEST,
     GPU_REQUEST,
     why_not_launch,
 )
-from cpadvisor.tui.stages import PLANNING, Stages
+from cpadvisor.tui.stages import PLANNING
 from cpadvisor.tui.terminal import accept_any_bytes, end_on_signals, require_screen
 from cpadvisor.tui.theme import FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
 from cpadvisor.tui.widgets.job_form import JobForm
@@ -37,8 +40,8 @@ from cpadvisor.tui.widgets.table import RowTable
 from cpadvisor.tui.work import Work
 
 
-class CpadvisorApp(Stages):
-    """Four stages on keys 1 to 4."""
+class CpadvisorApp(Archive):
+    """Six screens on keys 1 to 6."""
 
     TITLE = "cpadvisor"
     CSS_PATH = "app.tcss"
@@ -47,6 +50,8 @@ class CpadvisorApp(Stages):
         "plan": PlanScreen,
         "config": ConfigScreen,
         "run": RunScreen,
+        "doctor": DoctorScreen,
+        "runs": RunsScreen,
     }
     DEFAULT_MODE = "node"
     HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (110, "-wide")]
@@ -75,6 +80,10 @@ class CpadvisorApp(Stages):
         """Go to a screen, with the session as it is now."""
         await self.switch_mode(mode)
         self.watch_session(self.session)
+        if mode == "doctor":
+            self.examine_if_new()
+        elif mode == "runs":
+            self.renew_history()
 
     @on(Tab.Chosen)
     async def _tab_chosen(self, event: Tab.Chosen) -> None:
@@ -132,29 +141,34 @@ class CpadvisorApp(Stages):
         if not self.session.is_running or self.session.run_dir is None:
             self.notify(self.words["no run"], markup=False)
             return
-        answers = (("X", "stop", "stop it"), ("esc", "stay", "let it run"))
+        answers = (("X", "yes", "stop it"), ("esc", "stay", "let it run"))
         question = Question(self.words["run"], f"Stop {self.session.run_dir.name}?", answers)
         self.push_screen(question, self._stop_answered)
 
     def _stop_answered(self, answer: str | None) -> None:
-        if answer == "stop" and self.session.run_dir is not None:
+        if answer == "yes" and self.session.run_dir is not None:
             self._start("stop", partial(self._work.stop, self.session.run_dir))
 
     def action_pause(self) -> None:
-        """Hold the picture, or let it go on with the newest look."""
+        """Hold the replay or the picture, or let it go on with the newest look."""
+        if self.pause_replay():
+            return
         live = self._unseen if self.session.paused and self._unseen else self.session.live
         self._unseen = None
         self.session = replace(self.session, paused=not self.session.paused, live=live)
 
     def action_next_rank(self) -> None:
         """Follow the log of the next rank."""
-        live = self.session.live
-        if live is not None and self.session.run_dir is not None:
-            self._log_rank = (self._log_rank + 1) % max(live.view.world, 1)
-            if live.view.is_final:
-                rank = self._log_rank
-                watcher = self._work.watcher(self.session.run_dir)
-                self.session = replace(self.session, live=watcher.look(rank))
+        live, recalled = self.session.shown, self.session.recalled
+        if live is None:
+            return
+        rank = (live.rank + 1) % max(live.view.world, 1)
+        if recalled is not None:
+            self.recall_rank(recalled, rank)
+            return
+        self._log_rank = rank
+        if live.view.is_final and self.session.run_dir is not None:
+            self._quietly("run", partial(self._work.look, self.session.run_dir, rank))
 
     def action_zoom(self) -> None:
         """The focused panel alone."""
@@ -180,7 +194,7 @@ class CpadvisorApp(Stages):
             return
         answers = (
             ("d", "leave", "quit and leave it running: `cpadvisor watch` finds it again"),
-            ("x", "stop", "stop it, then quit"),
+            ("x", "yes", "stop it, then quit"),
             ("esc", "stay", "stay here"),
         )
         self.push_screen(Question(self.words["run"], "A run is alive.", answers), self._leave_answered)
@@ -188,7 +202,7 @@ class CpadvisorApp(Stages):
     def _leave_answered(self, answer: str | None) -> None:
         if answer == "leave":
             self.exit(return_code=0)
-        elif answer == "stop" and self.session.run_dir is not None:
+        elif answer == "yes" and self.session.run_dir is not None:
             run_dir = self.session.run_dir
             self.notify("stopping", markup=False)
             self.run_worker(partial(self._stop_and_quit, run_dir), thread=True, group="stop", exit_on_error=False)

@@ -13,6 +13,8 @@ APP_KEYS = [
     Binding("2", "stage('plan')", "Plan", id="go-plan", tooltip="Ranked layouts and why others fail", show=False),
     Binding("3", "stage('config')", "Config", id="go-config", tooltip="The file, its diff and findings", show=False),
     Binding("4", "stage('run')", "Run", id="go-run", tooltip="The live run beside its prediction", show=False),
+    Binding("5", "stage('doctor')", "Doctor", id="go-doctor", tooltip="What is wrong, and its mend", show=False),
+    Binding("6", "stage('runs')", "Runs", id="go-runs", tooltip="All runs: open, replay, compare, resume", show=False),
     Binding("c", "cpu", "CPU node", id="cpu", tooltip="Switch between this machine's CPU and the node before"),
     Binding("L", "launch", "Launch", id="launch", tooltip="Start the chosen plan and watch it"),
     Binding("X", "stop", "Stop", id="stop", tooltip="Stop the run, after a question"),

@@ -1,4 +1,4 @@
-"""What the screens show, as one frozen record: machine, job, answer, chosen plan, file, run.
+"""What the screens show, as one frozen record: machine, job, answer, chosen plan, file, run, exam, history.
 
 Workers compute a part and post it; the app puts the part into the session and
 hands the session down. Each part comes whole from the function that the
@@ -16,6 +16,8 @@ from cpadvisor.hardware import GpuSpec
 from cpadvisor.job import CPU_LOCK, CPU_MODEL, CPU_TOKENS, GPU_MODEL, GPU_TOKENS, Job, Request
 from cpadvisor.node import Node, Ring
 from cpadvisor.plan.advice import Advice, Plan
+from cpadvisor.tui.exam import Exam
+from cpadvisor.tui.history import Comparison, History, ReplayState
 
 if TYPE_CHECKING:
     from cpadvisor.check.finding import Finding
@@ -87,6 +89,18 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recalled:
+    """A run that was opened from the history: its final frame, or the frame that a replay has come to.
+
+    It is shown in place of the run that is followed, which goes on being looked at.
+    """
+
+    directory: Path
+    live: Live
+    replay: ReplayState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """Everything at once. `problems` holds the last error of each stage, gone when the stage succeeds."""
 
@@ -98,7 +112,15 @@ class Session:
     """Place of the chosen plan in the ranking."""
     draft: Draft | None = None
     run_dir: Path | None = None
+    """The run that is followed."""
     live: Live | None = None
+    recalled: Recalled | None = None
+    subject: str = "node"
+    """What the doctor is on: one of exam.SUBJECTS."""
+    symptom: str | None = None
+    exam: Exam | None = None
+    history: History | None = None
+    comparison: Comparison | None = None
     busy: str | None = None
     """The stage that is at work."""
     paused: bool = False
@@ -116,7 +138,29 @@ class Session:
         """Whether a run is alive as far as is known."""
         if self.live is None:
             return self.run_dir is not None
-        return self.live.view.state in ("launching", "initialising", "running", "stopping")
+        return not self.live.view.is_final
+
+    @property
+    def shown(self) -> Live | None:
+        """What the Run screen draws: the recalled run, else the one that is followed."""
+        return self.live if self.recalled is None else self.recalled.live
+
+    @property
+    def shown_dir(self) -> Path | None:
+        """The directory of what the Run screen draws."""
+        return self.run_dir if self.recalled is None else self.recalled.directory
+
+    def without(self, directory: Path) -> "Session":
+        """The same session when a run has been deleted: nothing of it is shown any more."""
+        gone = self
+        if self.run_dir == directory:
+            gone = replace(gone, run_dir=None, live=None)
+        if self.recalled is not None and self.recalled.directory == directory:
+            gone = replace(gone, recalled=None)
+        pair = self.comparison
+        if pair is not None and directory in (pair.first.directory, pair.second.directory):
+            gone = replace(gone, comparison=None)
+        return gone
 
     def failed(self, stage: str, message: str) -> "Session":
         """The same session with one more problem; what was there before stays."""

@@ -26,6 +26,8 @@ from cpadvisor.tui.work import Saved, Work, looks
 DEFAULTS = Settings()
 PLANNING = ("machine", "plan", "draft")
 """The stages that lead to a file, in their order; each starts the next."""
+TOLD = ("write", "launch", "stop", "run", "remedy", "mend", "open", "replay", "compare", "resume", "delete")
+"""What the user asked for: its failure is told at once, wherever the user is by then."""
 
 
 class Stages(App[int]):
@@ -82,13 +84,16 @@ class Stages(App[int]):
     def _stage_failed(self, event: Failed) -> None:
         self.session = self.session.failed(event.stage, event.reason)
         self._launch_next = False
-        if event.stage in ("write", "launch", "stop", "run"):
+        if event.stage in TOLD:
             self.notify(event.reason, title=event.stage, severity="error", markup=False, timeout=10)
 
     @on(Finished)
     async def _stage_finished(self, event: Finished) -> None:
         self.session = self.session.done(event.stage)
-        part = event.part
+        await self.take(event.part)
+
+    async def take(self, part: object) -> None:
+        """Put what a worker gave into the session; the parts of the app that derive from this one take more."""
         if isinstance(part, Machine):
             self._take_machine(part)
         elif isinstance(part, Answer):
@@ -136,7 +141,7 @@ class Stages(App[int]):
     def follow(self, run_dir: Path) -> None:
         """Look at a run from now on."""
         self._log_rank = 0
-        self.session = replace(self.session, run_dir=run_dir, live=None, paused=False)
+        self.session = replace(self.session, run_dir=run_dir, live=None, recalled=None, paused=False)
         sampler = partial(self._sample, run_dir)
         self.run_worker(sampler, thread=True, exclusive=True, group="run", exit_on_error=False)
 

@@ -13,14 +13,14 @@ from cpadvisor.errors import CpadvisorError
 from cpadvisor.job import Request
 from cpadvisor.node import Node
 from cpadvisor.plan.advice import Plan
+from cpadvisor.tui.doctor_work import DoctorWork
 from cpadvisor.tui.messages import Failed, Finished, attempt
+from cpadvisor.tui.run_work import LOG_LINES, RunWork
 from cpadvisor.tui.session import FALLBACK_NODE, Answer, Draft, Live, Machine
 
 if TYPE_CHECKING:
     from cpadvisor.check.finding import Finding
     from cpadvisor.watch.view import RunView
-
-LOG_LINES = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Saved:
     backup: Path | None
 
 
-class Work:
+class Work(RunWork, DoctorWork):
     """The real stages. Tests give the app another object with the same methods."""
 
     def __init__(self, *, config: Path, runs: Path | None = None, python: str | None = None) -> None:

@@ -51,3 +51,8 @@ def test_counts_rates_and_shares():
 @given(st.integers(1, 4096).map(lambda thousands: thousands * 1024))
 def test_a_length_that_is_shown_reads_back_as_itself(tokens):
     assert units.parse_tokens(units.format_tokens(tokens)) == tokens
+
+
+@pytest.mark.parametrize(("fraction", "text"), [(None, "–"), (0.021, "+2 %"), (-0.17, "−17 %"), (0.004, "0 %")])
+def test_a_change_shows_its_sign_and_a_small_one_none(fraction, text):
+    assert units.format_change(fraction) == text

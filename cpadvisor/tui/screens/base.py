@@ -1,5 +1,6 @@
 """What every stage screen has: the context strip, a body, the footer, and the notice of a small terminal."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from textual.app import ComposeResult
@@ -14,14 +15,28 @@ from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.session import Machine, Session, request_label
 from cpadvisor.tui.terminal import SMALLEST
 from cpadvisor.tui.widgets.lines import Line
+from cpadvisor.tui.widgets.prose import content
 from cpadvisor.tui.widgets.strip import ContextStrip, Stage
+from cpadvisor.watch.view import state_label
 
 if TYPE_CHECKING:
     from cpadvisor.tui.app import CpadvisorApp
 
-STAGES = (("1", "node"), ("2", "plan"), ("3", "config"), ("4", "run"))
-STATE_TONES = {"running": "ok", "done": "ok", "failed": "bad", "lost": "bad", "stopped": "warn", "stopping": "warn"}
-STATE_MARKS = {"failed": "✖", "lost": "✖", "stopped": "▲", "stopping": "▲"}
+STAGES = (("1", "node"), ("2", "plan"), ("3", "config"), ("4", "run"), ("5", "doctor"), ("6", "runs"))
+STATES: Mapping[str, tuple[str, str]] = {
+    "launching": ("◌", "accent"),
+    "initialising": ("◌", "accent"),
+    "warming_up": ("◍", "accent"),
+    "running": ("●", "ok"),
+    "hung": ("▲", "bad"),
+    "stopping": ("▲", "warn"),
+    "done": ("✔", "ok"),
+    "failed": ("✖", "bad"),
+    "out_of_memory": ("✖", "bad"),
+    "stopped": ("▲", "warn"),
+    "lost": ("✖", "bad"),
+}
+"""The mark and the tone of each state of a run; the mark tells it without colour too."""
 
 
 class StageScreen(Screen[None]):
@@ -102,17 +117,22 @@ def run_state(session: Session, words: Words) -> Line:
     if session.live is None:
         return ((f"○ {words['idle']}", "muted"),)
     view = session.live.view
-    tone = STATE_TONES.get(view.state, "warn")
-    mark = STATE_MARKS.get(view.state, "●")
     steps = f" {view.step}/{view.steps}" if view.step and view.steps else ""
-    return ((f"{mark} {view.state}{steps}", tone),)
+    mark, tone = state_mark(view.state)
+    return ((f"{mark} {state_label(view.state)}{steps}", tone),)
 
 
-def panel(widget: Widget, title: str, subtitle: str = "") -> None:
+def state_mark(state: str) -> tuple[str, str]:
+    """The mark of a state and its tone."""
+    return STATES.get(state, ("○", "warn"))
+
+
+def panel(widget: Widget, title: str | Line, subtitle: str | Line = "") -> None:
     """Title at the left of the upper border, live figures at the right of the lower one; never read as markup.
 
     Setting a title redraws the whole panel, so it is set only when it has changed.
     """
-    for name, text in (("border_title", Content(title)), ("border_subtitle", Content(subtitle))):
-        if getattr(widget, name) != text.markup:
-            setattr(widget, name, text)
+    for name, text in (("border_title", title), ("border_subtitle", subtitle)):
+        shown = Content(text) if isinstance(text, str) else content((text,))
+        if getattr(widget, name) != shown.markup:
+            setattr(widget, name, shown)

@@ -38,7 +38,7 @@ class Question(ModalScreen[str]):
 
     BINDINGS: ClassVar = [
         Binding("escape,q,n", "choose('stay')", "Stay", id="question-stay", tooltip="Change nothing"),
-        Binding("x,X,y", "choose('stop')", "Stop it", id="question-stop", tooltip="Stop the run"),
+        Binding("x,X,y", "choose('yes')", "Yes", id="question-yes", tooltip="Do it"),
         Binding("d,l", "choose('leave')", "Leave it", id="question-leave", tooltip="Quit and leave the run alone"),
     ]
 

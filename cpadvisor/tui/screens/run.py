@@ -1,4 +1,4 @@
-"""Run: the live figures, each beside what was predicted, and the log of one rank."""
+"""Run: the live figures, each beside what was predicted, why a run failed, and the log of one rank."""
 
 from typing import ClassVar
 
@@ -7,22 +7,29 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
 from cpadvisor import units
-from cpadvisor.report.run import comparison_rows, first_loss, format_loss, loss_label, progress_label
-from cpadvisor.tui.i18n import Words
-from cpadvisor.tui.screens.base import STATE_MARKS, STATE_TONES, StageScreen, panel
-from cpadvisor.tui.screens.plan import term_lines
+from cpadvisor.report.run import first_loss, format_loss, loss_label
+from cpadvisor.tui.screens.base import StageScreen, panel
+from cpadvisor.tui.screens.failure import failure_facts
+from cpadvisor.tui.screens.run_lines import (
+    memory_beside,
+    predicted_beside,
+    rank_columns,
+    rank_row,
+    replay_label,
+    split_lines,
+    status_lines,
+)
 from cpadvisor.tui.session import Live, Session
-from cpadvisor.tui.widgets.bar import memory_bar
 from cpadvisor.tui.widgets.chart import Chart, Curve
+from cpadvisor.tui.widgets.facts import Facts
 from cpadvisor.tui.widgets.lines import Line, Lines
 from cpadvisor.tui.widgets.prose import Prose
-from cpadvisor.tui.widgets.table import Cell, Column, Grid, Row, RowTable, cell
+from cpadvisor.tui.widgets.table import Grid, RowTable
 from cpadvisor.watch.report import last_value
-from cpadvisor.watch.view import RankView, RunView
+from cpadvisor.watch.view import RunView
 
 VIEWS = ("loss", "tokens", "ranks", "split")
-"""What a narrow terminal shows one at a time, in the order of `v`."""
-BAR_CELLS = 20
+"""What a narrow terminal shows one at a time, in the order of `v`; before them why the run failed, if it did."""
 
 
 def loss_scale(value: float | None) -> str:
@@ -31,18 +38,23 @@ def loss_scale(value: float | None) -> str:
 
 
 class RunScreen(StageScreen):
-    """Status, charts, memory of the ranks, the split of a step, the log."""
+    """Status, failure, charts, memory of the ranks, the split of a step, the log."""
 
     MODE = "run"
     AUTO_FOCUS = "#log"
     BINDINGS: ClassVar = [
         Binding("v", "view", "View", id="run-view", tooltip="The next chart or table, where one is shown at a time"),
         Binding("r", "rank", "Rank", id="run-rank", tooltip="The log of the next rank"),
+        Binding("d", "app.doctor_run", "Doctor", id="run-doctor", tooltip="What the doctor finds on this run"),
+        Binding("plus,equals_sign", "app.speed(1)", "Faster", id="run-faster", tooltip="A faster replay"),
+        Binding("minus", "app.speed(-1)", "Slower", id="run-slower", tooltip="A slower replay"),
+        Binding("escape", "app.back", "Back", id="run-back", tooltip="From an opened run back to the list"),
     ]
 
     def body(self) -> ComposeResult:
-        """Status above, charts beside each other, tables, log below."""
+        """Status above, the failure below it, charts beside each other, tables, log below."""
         yield Prose(id="status")
+        yield Facts(id="failure")
         with Horizontal(id="charts"):
             yield Chart(scale=loss_scale, tone="series-1", id="loss")
             yield Chart(scale=units.format_count, tone="series-2", id="tokens")
@@ -54,148 +66,87 @@ class RunScreen(StageScreen):
 
     def on_mount(self) -> None:
         """One view at a time begins with the loss."""
+        self._views = VIEWS
         self.add_class(f"-view-{VIEWS[0]}")
         super().on_mount()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Speed is of a replay, and the way back of a run that was opened."""
+        recalled = self.session.recalled
+        if action == "app.back":
+            return recalled is not None
+        return action != "app.speed" or (recalled is not None and recalled.replay is not None)
+
     def show(self, session: Session) -> None:
         """Hand the run to the widgets."""
-        words, live = self.words, session.live
+        words, live = self.words, session.shown
         problem = session.problems.get("launch") or session.problems.get("stop") or session.problems.get("run")
         trouble: tuple[Line, ...] = ((("✖ ", "bad"), (problem, "plain")),) if problem else ()
         if live is None:
             for name in (*VIEWS, "log", "status"):
                 panel(self.query_one(f"#{name}"), words[name])
-            said = "no run" if session.busy != "launch" else "waiting"
+            said = "no run" if session.busy not in ("launch", "resume", "open", "replay") else "waiting"
             self.query_one("#status", Prose).lines = (*trouble, ((words[said], "muted"),))
+            self._show_failure(None)
             return
-        self._show_live(live, session.paused, trouble)
+        self._show_status(live, session, trouble)
+        self._show_failure(live.view)
+        self._show_charts(live.view)
+        self._show_figures(live)
 
-    def _show_live(self, live: Live, paused: bool, trouble: tuple[Line, ...]) -> None:
-        view, words = live.view, self.words
-        expected = view.prediction or {}
-        panel(self.query_one("#status"), view.run, words["paused"] if paused else "")
-        self.query_one("#status", Prose).lines = (*status_lines(view, words), *trouble)
+    def _show_status(self, live: Live, session: Session, trouble: tuple[Line, ...]) -> None:
+        words, recalled = self.words, session.recalled
+        replay = recalled.replay if recalled is not None else None
+        held = ((words["paused"], "warn"),) if session.paused and recalled is None else ""
+        panel(self.query_one("#status"), live.view.run, held if replay is None else replay_label(replay, words))
+        self.query_one("#status", Prose).lines = (*status_lines(live.view, words), *trouble)
+
+    def _show_failure(self, view: RunView | None) -> None:
+        facts, failure = self.query_one("#failure", Facts), None if view is None else view.failure
+        self.set_class(failure is not None, "-failed")
+        views = VIEWS if failure is None else ("failure", *VIEWS)
+        if views != self._views:
+            self._views = views
+            self._show_view(views[0])
+        if failure is not None:
+            facts.facts = failure_facts(failure, self.words)
+            panel(facts, (("✖ ", "bad"), (self.words[f"failure {failure.kind}"], "bad")), self.words["d doctor"])
+
+    def _show_charts(self, view: RunView) -> None:
+        words, expected = self.words, view.prediction or {}
         start = expected.get("first_loss")
         self.query_one("#loss", Chart).curve = Curve(points=view.loss, predicted=start, empty=words["waiting"])
         first = f"{words['first']} {format_loss(first_loss(view))}"
-        panel(
-            self.query_one("#loss"),
-            words["loss"],
-            f"{loss_label(view)} · {predicted_beside(first, format_loss(start), words)}",
-        )
+        beside = predicted_beside(first, format_loss(start), words)
+        panel(self.query_one("#loss"), words["loss"], f"{loss_label(view)} · {beside}")
         tokens = expected.get("tokens_per_s_per_gpu")
-        self.query_one("#tokens", Chart).curve = Curve(
-            points=view.tokens_per_s_per_gpu, predicted=tokens, empty=words["waiting"]
-        )
-        measured = units.format_count(last_value(view.tokens_per_s_per_gpu))
-        panel(
-            self.query_one("#tokens"),
-            words["tokens"],
-            predicted_beside(measured, units.format_count(tokens), words),
-        )
-        rows = tuple(rank_row(rank, view) for rank in view.ranks)
+        points = view.tokens_per_s_per_gpu
+        self.query_one("#tokens", Chart).curve = Curve(points=points, predicted=tokens, empty=words["waiting"])
+        measured = units.format_count(last_value(points))
+        panel(self.query_one("#tokens"), words["tokens"], predicted_beside(measured, units.format_count(tokens), words))
+
+    def _show_figures(self, live: Live) -> None:
+        words, view = self.words, live.view
+        expected = view.prediction or {}
+        rows = tuple(rank_row(rank, view, words) for rank in view.ranks)
         self.query_one("#ranks", RowTable).grid = Grid(columns=rank_columns(words), rows=rows)
         panel(self.query_one("#ranks"), words["ranks"], memory_beside(view, words))
         self.query_one("#split", Prose).lines = split_lines(view)
         step = units.format_seconds(last_value(view.step_s))
-        panel(
-            self.query_one("#split"),
-            words["split"],
-            predicted_beside(step, units.format_seconds(expected.get("step_s")), words),
-        )
+        predicted = units.format_seconds(expected.get("step_s"))
+        panel(self.query_one("#split"), words["split"], predicted_beside(step, predicted, words))
         panel(self.query_one("#log"), words["log"], f"rank {live.rank} of {view.world}")
         self.query_one("#log", Lines).lines = tuple(((line, "plain"),) for line in live.log)
 
     def action_view(self) -> None:
         """Show the next chart or table, where one is shown at a time."""
-        shown = next(place for place, name in enumerate(VIEWS) if self.has_class(f"-view-{name}"))
-        self.remove_class(f"-view-{VIEWS[shown]}")
-        self.add_class(f"-view-{VIEWS[(shown + 1) % len(VIEWS)]}")
+        shown = next(place for place, name in enumerate(self._views) if self.has_class(f"-view-{name}"))
+        self._show_view(self._views[(shown + 1) % len(self._views)])
+
+    def _show_view(self, name: str) -> None:
+        self.remove_class(*(f"-view-{each}" for each in ("failure", *VIEWS)))
+        self.add_class(f"-view-{name}")
 
     async def action_rank(self) -> None:
         """Show the log of the next rank."""
         await self.app.run_action("next_rank")
-
-
-def rank_columns(words: Words) -> tuple[Column, ...]:
-    """Rank, device, process, memory now, its peak, and the peak that was predicted."""
-    return (
-        Column(title="rank", right=True),
-        Column(title="GPU", right=True),
-        Column(title="pid", right=True),
-        Column(title="now", right=True, width=9),
-        Column(title="peak", right=True, width=9),
-        Column(title=words["predicted"], right=True, width=9),
-        Column(title="", width=BAR_CELLS),
-        Column(title="", flexible=True),
-    )
-
-
-def rank_row(rank: RankView, view: RunView) -> Row:
-    """One process: its peak as a bar over the band that was predicted."""
-    expected = view.prediction or {}
-    high, predicted = expected.get("high_bytes"), expected.get("peak_bytes")
-    far = max(filter(None, (high, predicted, view.peak_bytes)), default=0)
-    bar = memory_bar(
-        rank.peak_bytes, limit=None, end=far * 1.1, low=expected.get("low_bytes"), high=high, width=BAR_CELLS
-    )
-    return (
-        cell(str(rank.rank), "muted"),
-        cell(units.DASH if rank.gpu is None else str(rank.gpu), "muted"),
-        cell(units.DASH if rank.pid is None else str(rank.pid), "muted"),
-        cell(units.format_bytes(rank.allocated_bytes), "muted"),
-        cell(units.format_bytes(rank.peak_bytes)),
-        cell(units.format_bytes(predicted), "predicted"),
-        Cell(runs=tuple(bar)),
-        cell("● alive" if rank.alive else "○ ended", "ok" if rank.alive else "muted"),
-    )
-
-
-def predicted_beside(measured: str, predicted: str, words: Words) -> str:
-    """`1,930 · predicted 2,040`."""
-    return f"{measured} · {words['predicted']} {predicted}"
-
-
-def memory_beside(view: RunView, words: Words) -> str:
-    """The peak over all ranks beside its prediction and band."""
-    expected = view.prediction or {}
-    text = predicted_beside(units.format_bytes(view.peak_bytes), units.format_bytes(expected.get("peak_bytes")), words)
-    if expected.get("low_bytes") is None or expected.get("high_bytes") is None:
-        return text
-    return f"{text} ({units.format_bytes(expected['low_bytes'])} to {units.format_bytes(expected['high_bytes'])})"
-
-
-def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
-    """State and progress, then measured beside predicted, then what is wrong."""
-    tone = STATE_TONES.get(view.state, "warn")
-    first: list[tuple[str, str]] = [
-        (f"{STATE_MARKS.get(view.state, '●')} {view.state}", tone),
-        (f"  step {progress_label(view)}", "plain"),
-    ]
-    first.append((f"  {units.format_seconds(view.elapsed_s)}", "muted"))
-    if view.eta_s is not None:
-        first.append((f"  ETA {units.format_seconds(view.eta_s)}", "muted"))
-    first.append((f"  {words['loss'].lower()} {loss_label(view)}", "plain"))
-    about = f"{view.model} · {units.format_tokens(view.sequence_len)} · {view.layout_label} · {view.world} ranks"
-    how = " · ".join(part for part in (view.cp_method, view.kernel) if part)
-    second: list[tuple[str, str]] = [(about, "muted"), (f" · {how}" if how else "", "faint")]
-    third: list[tuple[str, str]] = []
-    for name, measured, predicted in comparison_rows(view):
-        third.extend([(f"{name} ", "muted"), (measured, "plain"), (f" / {predicted}   ", "predicted")])
-    lines: list[Line] = [
-        tuple(first),
-        tuple(second),
-        (*third, (f"{words['measured']} / ", "faint"), (words["predicted"], "predicted")),
-    ]
-    if view.reason:
-        lines.append(((view.reason, "bad" if view.state in ("failed", "lost") else "warn"),))
-    lines.extend((("▲ ", "warn"), (warning, "plain")) for warning in view.warnings)
-    return tuple(lines)
-
-
-def split_lines(view: RunView) -> tuple[Line, ...]:
-    """Seconds of the last step by part, largest first; the gradient's norm below."""
-    lines = term_lines(view.split_s, units.format_seconds, width=16)
-    if view.grad_norm is None:
-        return lines
-    return (*lines, (("gradient norm ", "muted"), (f"{view.grad_norm:.3f}", "plain")))

@@ -1,11 +1,13 @@
 """A node, an answer, a file and a run made by hand, and stages that give them without a machine."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from cpadvisor import catalog, units
+from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.errors import UsageError
 from cpadvisor.job import Job, Request, parse_lock
 from cpadvisor.node import Gpu, Holder, Host, Node, Ring
@@ -13,10 +15,15 @@ from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Reje
 from cpadvisor.plan.layout import AXES, Layout
 from cpadvisor.plan.workload import Workload
 from cpadvisor.tui.app import CpadvisorApp
-from cpadvisor.tui.session import Answer, Draft, Live, Machine
+from cpadvisor.tui.exam import Exam, Mended, Remedy, Subject
+from cpadvisor.tui.history import Comparison, Difference, Entry, History, ReplayState
+from cpadvisor.tui.run_work import Deleted, Player
+from cpadvisor.tui.session import Answer, Draft, Live, Machine, Recalled
 from cpadvisor.tui.work import Saved
 from cpadvisor.units import GIB
+from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.view import RankView, RunView
+from cpadvisor.write.edit import Change
 
 
 def h100_node(*, count: int = 8) -> Node:
@@ -165,6 +172,9 @@ class FakeWork:
     """Which of `views` a look gives."""
     on_disk: str | None = "base_model: llama\nsequence_len: 8192\n"
     findings: tuple[Any, ...] = ()
+    living: Path | None = None
+    found: tuple[Diagnosis, ...] = field(default_factory=lambda: DIAGNOSES)
+    entries: tuple[Entry, ...] = field(default_factory=lambda: history_entries())
 
     def machine(self, request: Request) -> Machine:
         self.calls.append(f"machine {request.node}")
@@ -219,6 +229,56 @@ class FakeWork:
     def watcher(self, run_dir: Path) -> "FakeWatcher":
         return FakeWatcher(self)
 
+    def living_run(self) -> Path | None:
+        return self.living
+
+    def look(self, run_dir: Path, rank: int) -> Live:
+        return FakeWatcher(self).look(rank)
+
+    def examine(self, subject: Subject, *, node: Node | None = None, view: RunView | None = None) -> Exam:
+        self.calls.append(f"examine {subject.kind}")
+        return Exam(subject=subject, found=self.found, config=Path("cpadvisor.yaml"))
+
+    def remedy(self, exam: Exam, title: str, mend: Mend) -> Remedy:
+        self.calls.append(f"remedy {mend.text}")
+        diff = "".join(f"-{change.key}: 2\n+{change.key}: {change.value}\n" for change in mend.changes)
+        return Remedy(subject=exam.subject, title=title, mend=mend, path=exam.config if diff else None, diff=diff)
+
+    def mend(self, remedy: Remedy) -> Mended:
+        self.calls.append(f"mend {remedy.mend.text}")
+        self.found = tuple(one for one in self.found if remedy.mend not in one.mends)
+        return Mended(path=Path("cpadvisor.yaml"), backup=Path("cpadvisor.yaml.bak"))
+
+    def histories(self) -> Iterator[History]:
+        self.calls.append("histories")
+        yield History(root=Path("runs"), seen_at=NOON, entries=self.entries)
+
+    def recall(self, run_dir: Path, rank: int) -> Recalled:
+        self.calls.append(f"recall {run_dir.name}")
+        view = next(entry.view for entry in self.entries if entry.directory == run_dir)
+        assert view is not None
+        return Recalled(directory=run_dir, live=Live(view=view, log=(f"[rank{rank}] the end",), rank=rank))
+
+    def player(self, run_dir: Path) -> "FakePlayer":
+        self.calls.append(f"replay {run_dir.name}")
+        return FakePlayer(run_dir)
+
+    def compare(self, first: Path, second: Path) -> Comparison:
+        self.calls.append(f"compare {first.name} {second.name}")
+        views = [entry.view for path in (first, second) for entry in self.entries if entry.directory == path]
+        assert views[0] is not None and views[1] is not None
+        changed = Difference(key="context_parallel_size", first="1", second="2")
+        return Comparison(first=views[0], second=views[1], differences=(changed,))
+
+    def resume(self, run_dir: Path) -> Path:
+        self.calls.append(f"resume {run_dir.name}")
+        return run_dir
+
+    def delete(self, run_dir: Path) -> Deleted:
+        self.calls.append(f"delete {run_dir.name}")
+        self.entries = tuple(entry for entry in self.entries if entry.directory != run_dir)
+        return Deleted(directory=run_dir)
+
 
 class FakeWatcher:
     """Gives the view that the work shows at the moment."""
@@ -229,6 +289,77 @@ class FakeWatcher:
     def look(self, rank: int) -> Live:
         view = self._work.views[self._work.shown]
         return Live(view=view, log=(f"[rank{rank}] step 12 loss 4.8", "[b]not markup[/b]"), rank=rank)
+
+
+class FakePlayer(Player):
+    """A replay of 20 seconds: one step a second."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self.length_s = 20.0
+
+    def frame(self, state: ReplayState) -> Recalled:
+        view = run_view(state="done" if state.is_over else "running", steps=1 + int(state.at_s))
+        live = Live(view=view, log=(f"[rank{state.rank}] as it ended",), rank=state.rank)
+        return Recalled(directory=self._run_dir, live=live, replay=state)
+
+
+NOON = 1_795_435_200.0
+"""2026-11-23 12:00:00 UTC."""
+
+OOM = Failure(
+    kind="out_of_memory",
+    headline="rank 1 ran out of GPU memory in the backward of step 12",
+    rank=1,
+    step=12,
+    term="activations",
+    evidence=("asked for 2.0 GiB, 0.4 GiB was free of 79.1 GiB", "activations 41.0 GiB, predicted 30.2 GiB"),
+    mend="raise context_parallel_size from 2 to 4",
+    command="cpadvisor doctor 20261123T1051 --apply oom",
+)
+
+DIAGNOSES = (
+    Diagnosis(
+        rule="ring-link",
+        severity="error",
+        title="the cp group crosses PCIe (PHB)",
+        evidence="GPU 2 and GPU 3 are joined by PHB; ring 0-1-2-3",
+        effect="a hop carries 22 GB/s in place of 450; communication takes 63 % of a step",
+        mends=(
+            Mend(text="keep the ring on NVLink", command="CUDA_VISIBLE_DEVICES=0,1,4,5 cpadvisor launch f.yaml"),
+            Mend(text="context_parallel_size 2", changes=(Change(key="context_parallel_size", value=2),)),
+        ),
+        card=("D2", "L2"),
+    ),
+    Diagnosis(
+        rule="shm",
+        severity="warning",
+        title="/dev/shm is small",
+        evidence="/dev/shm holds 64 MiB; NCCL takes up to 8 GiB",
+        effect="NCCL falls back to sockets [inside] the node",
+        mends=(Mend(text="docker run --shm-size 8g", command="docker run --shm-size 8g …"),),
+    ),
+    Diagnosis(rule="driver", severity="ok", title="driver 580.95", evidence="580.95 is 535 or newer"),
+    Diagnosis(rule="split", severity="ok", title="the sequence splits", evidence="8192 / 2 = 4096", card=("D4",)),
+)
+"""One of each kind, worst first; a text in brackets, which markup would swallow."""
+
+
+def history_entries() -> tuple[Entry, ...]:
+    """A living run, one that ran out of memory, one that is done, one that cannot be read; newest first."""
+    failed = replace(run_view(state="out_of_memory"), failure=OOM, started=NOON - 4140, model="llama-3.1-8b")
+    views = {
+        "20261123T115000Z-tiny-1x1x1x2": replace(run_view(), started=NOON - 600),
+        "20261123T105100Z-llama-3.1-8b-1x4x1x2": failed,
+        "20261120T090000Z-tiny-1x1x1x1": replace(
+            run_view(state="done", steps=50), layout={"cp": 1}, layout_label="1×1×1×1", started=NOON - 270000
+        ),
+    }
+    entries = tuple(
+        Entry(directory=Path("runs") / name, view=replace(view, run=name, directory=Path("runs") / name))
+        for name, view in views.items()
+    )
+    return (*entries, Entry(directory=Path("runs/20261101T000000Z-torn"), problem="cannot read run.json: it is torn"))
 
 
 def frame(app: CpadvisorApp) -> str:

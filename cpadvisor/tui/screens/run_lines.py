@@ -1,0 +1,121 @@
+"""What the Run screen says of a run in lines: its state, its ranks, where a step goes, how far a replay is."""
+
+from cpadvisor import units
+from cpadvisor.report.run import comparison_rows, loss_label, progress_label
+from cpadvisor.tui.history import ReplayState
+from cpadvisor.tui.i18n import Words
+from cpadvisor.tui.screens.base import state_mark
+from cpadvisor.tui.screens.plan import term_lines
+from cpadvisor.tui.widgets.bar import memory_bar
+from cpadvisor.tui.widgets.lines import Line
+from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
+from cpadvisor.watch.view import RankView, RunView, state_label
+
+BAR_CELLS = 20
+PHASES = ("launching", "initialising", "warming_up", "stopping")
+"""States of which a line says what is waited for."""
+
+
+def rank_columns(words: Words) -> tuple[Column, ...]:
+    """Rank, device, process, memory now, its peak, and the peak that was predicted."""
+    return (
+        Column(title="rank", right=True),
+        Column(title="GPU", right=True),
+        Column(title="pid", right=True),
+        Column(title="now", right=True, width=9),
+        Column(title="peak", right=True, width=9),
+        Column(title=words["predicted"], right=True, width=9),
+        Column(title="", width=BAR_CELLS),
+        Column(title="", flexible=True),
+    )
+
+
+def rank_row(rank: RankView, view: RunView, words: Words) -> Row:
+    """One process: its peak as a bar over the band that was predicted."""
+    expected = view.prediction or {}
+    high, predicted = expected.get("high_bytes"), expected.get("peak_bytes")
+    far = max(filter(None, (high, predicted, view.peak_bytes)), default=0)
+    bar = memory_bar(
+        rank.peak_bytes, limit=None, end=far * 1.1, low=expected.get("low_bytes"), high=high, width=BAR_CELLS
+    )
+    return (
+        cell(str(rank.rank), "muted"),
+        cell(units.DASH if rank.gpu is None else str(rank.gpu), "muted"),
+        cell(units.DASH if rank.pid is None else str(rank.pid), "muted"),
+        cell(units.format_bytes(rank.allocated_bytes), "muted"),
+        cell(units.format_bytes(rank.peak_bytes)),
+        cell(units.format_bytes(predicted), "predicted"),
+        Cell(runs=tuple(bar)),
+        rank_state(rank, view, words),
+    )
+
+
+def rank_state(rank: RankView, view: RunView, words: Words) -> Cell:
+    """Whether it lives; for how long the rank is silent that the others wait for; which one failed first."""
+    failure = view.failure
+    if failure is not None and failure.rank == rank.rank:
+        if view.is_final:
+            return cell(f"✖ {words['failed first']}", "bad")
+        silent = None if rank.last_event_t is None else max(0.0, view.started + view.elapsed_s - rank.last_event_t)
+        return cell(f"▲ {words['others wait']} · {words['silent']} {units.format_seconds(silent)}", "bad")
+    return cell(f"● {words['alive']}", "ok") if rank.alive else cell(f"○ {words['ended']}", "muted")
+
+
+def predicted_beside(measured: str, predicted: str, words: Words) -> str:
+    """`1,930 · predicted 2,040`."""
+    return f"{measured} · {words['predicted']} {predicted}"
+
+
+def memory_beside(view: RunView, words: Words) -> str:
+    """The peak over all ranks beside its prediction and band."""
+    expected = view.prediction or {}
+    text = predicted_beside(units.format_bytes(view.peak_bytes), units.format_bytes(expected.get("peak_bytes")), words)
+    if expected.get("low_bytes") is None or expected.get("high_bytes") is None:
+        return text
+    return f"{text} ({units.format_bytes(expected['low_bytes'])} to {units.format_bytes(expected['high_bytes'])})"
+
+
+def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
+    """State and progress, then measured beside predicted, then what is wrong."""
+    mark, tone = state_mark(view.state)
+    first: list[tuple[str, str]] = [
+        (f"{mark} {state_label(view.state)}", tone),
+        (f"  step {progress_label(view)}", "plain"),
+    ]
+    first.append((f"  {units.format_seconds(view.elapsed_s)}", "muted"))
+    if view.eta_s is not None:
+        first.append((f"  ETA {units.format_seconds(view.eta_s)}", "muted"))
+    first.append((f"  {words['loss'].lower()} {loss_label(view)}", "plain"))
+    about = f"{view.model} · {units.format_tokens(view.sequence_len)} · {view.layout_label} · {view.world} ranks"
+    how = " · ".join(part for part in (view.cp_method, view.kernel) if part)
+    second: list[tuple[str, str]] = [(about, "muted"), (f" · {how}" if how else "", "faint")]
+    third: list[tuple[str, str]] = []
+    for name, measured, predicted in comparison_rows(view):
+        third.extend([(f"{name} ", "muted"), (measured, "plain"), (f" / {predicted}   ", "predicted")])
+    lines: list[Line] = [
+        tuple(first),
+        tuple(second),
+        (*third, (f"{words['measured']} / ", "faint"), (words["predicted"], "predicted")),
+    ]
+    if view.state in PHASES:
+        lines.append(((words[f"phase {view.state}"], "accent"),))
+    if view.reason and view.failure is None:
+        lines.append(((view.reason, tone),))
+    lines.extend((("▲ ", "warn"), (warning, "plain")) for warning in view.warnings)
+    lines.extend((("○ ", "muted"), (note, "muted")) for note in view.notes)
+    return tuple(lines)
+
+
+def replay_label(replay: ReplayState, words: Words) -> Line:
+    """`⟲ replay 10× · 12 s of 1 min 23 s`, and whether it is held or over."""
+    at = f"{units.format_seconds(replay.at_s)} {words['of']} {units.format_seconds(replay.length_s)}"
+    held = words["over"] if replay.is_over else words["paused"] if replay.paused else ""
+    return ((f"⟲ {words['replay']} {replay.speed:g}× · {at}", "warn"), (f" · {held}" if held else "", "accent"))
+
+
+def split_lines(view: RunView) -> tuple[Line, ...]:
+    """Seconds of the last step by part, largest first; the gradient's norm below."""
+    lines = term_lines(view.split_s, units.format_seconds, width=16)
+    if view.grad_norm is None:
+        return lines
+    return (*lines, (("gradient norm ", "muted"), (f"{view.grad_norm:.3f}", "plain")))

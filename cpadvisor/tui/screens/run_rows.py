@@ -1,0 +1,145 @@
+"""How a run of the history reads: its row in the list, what there is to say of it, what sets two of them apart."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from cpadvisor import units
+from cpadvisor.report.accuracy import memory_error, step_error
+from cpadvisor.report.run import comparison_rows, loss_label, median_tail, progress_label
+from cpadvisor.tui.history import Comparison, Entry
+from cpadvisor.tui.i18n import Words
+from cpadvisor.tui.screens.base import state_mark
+from cpadvisor.tui.screens.failure import failure_facts
+from cpadvisor.tui.widgets.facts import Fact
+from cpadvisor.tui.widgets.lines import Line
+from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
+from cpadvisor.watch.view import RunView, state_label
+
+WIDE = (
+    *("marked", "mark", "when", "model", "layout", "length", "state", "steps", "loss", "tokens", "peak"),
+    *("memory error", "step error", "note"),
+)
+NARROW = (
+    *("marked", "mark", "when", "model", "layout", "steps", "loss", "tokens", "peak"),
+    *("memory error", "step error", "length", "note"),
+)
+"""What tells runs apart comes first; the rest is reached sideways."""
+_RIGHT = frozenset({"length", "steps", "loss", "tokens", "peak", "memory error", "step error"})
+NEAR = 0.15
+"""A prediction within this share of what was measured is called near."""
+
+
+def run_columns(words: Words, *, wide: bool) -> tuple[Column, ...]:
+    """The columns of the list."""
+    untitled = {"marked": "", "mark": "", "note": "", "tokens": "tok/s/GPU"}
+    return tuple(
+        Column(
+            title=untitled[name] if name in untitled else words[name],
+            right=name in _RIGHT,
+            most=18 if name == "model" else None,
+            flexible=name == "note",
+        )
+        for name in (WIDE if wide else NARROW)
+    )
+
+
+def run_row(entry: Entry, words: Words, *, now: datetime, marked: bool, wide: bool) -> Row:
+    """One run; of one that cannot be read only its name and why."""
+    cells = {"marked": cell("✓" if marked else "", "accent")}
+    if entry.view is None:
+        cells |= {"mark": cell("✖", "bad"), "model": cell(entry.name, "muted"), "note": cell(entry.problem or "")}
+    else:
+        cells |= _cells(entry.view, now, wide=wide)
+    return tuple(cells.get(name, cell("")) for name in (WIDE if wide else NARROW))
+
+
+def _cells(view: RunView, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
+    mark, tone = state_mark(view.state)
+    when = when_label(datetime.fromtimestamp(view.started, tz=now.tzinfo), now, short=not wide)
+    note = view.failure.headline if view.failure else view.reason or ""
+    return {
+        "mark": cell(mark, tone),
+        "when": cell(when, "muted"),
+        "model": cell(view.model or units.DASH),
+        "layout": cell(view.layout_label, "accent"),
+        "length": cell(units.format_tokens(view.sequence_len), "muted"),
+        "state": cell(state_label(view.state), tone),
+        "steps": cell(progress_label(view), "muted"),
+        "loss": cell(loss_label(view)),
+        "tokens": cell(units.format_count(median_tail(view.tokens_per_s_per_gpu))),
+        "peak": cell(units.format_bytes(view.peak_bytes)),
+        "memory error": error_cell(memory_error(view)),
+        "step error": error_cell(step_error(view)),
+        "note": cell(note, "muted"),
+    }
+
+
+def error_cell(error: float | None) -> Cell:
+    """`+2 %`, in a tone that tells near from far."""
+    tone = "muted" if error is None else "predicted" if abs(error) <= NEAR else "warn"
+    return cell(units.format_change(error), tone)
+
+
+def when_label(then: datetime, now: datetime, *, short: bool) -> str:
+    """`12:04` of this day, `11-20 12:04` of this year, else `2025-11-20`; short, `12:04`, `11-20` and `2025`."""
+    if then.date() == now.date():
+        return f"{then:%H:%M}"
+    if then.year != now.year:
+        return f"{then:%Y}" if short else f"{then:%Y-%m-%d}"
+    return f"{then:%m-%d}" if short else f"{then:%m-%d %H:%M}"
+
+
+def entry_facts(entry: Entry, words: Words) -> tuple[Fact, ...]:
+    """What happened to a run and how near its prediction was."""
+    view = entry.view
+    if view is None:
+        return (Fact(lines=(((entry.problem or "", "bad"),),)),)
+    mark, tone = state_mark(view.state)
+    state: Line = ((f"{mark} {state_label(view.state)}", tone), (f"  {units.format_seconds(view.elapsed_s)}", "muted"))
+    facts = [Fact(name=words["state"], lines=(state,))]
+    if view.failure is not None:
+        facts.extend(failure_facts(view.failure, words, evidence=False))
+    elif view.reason:
+        facts.append(Fact(name=words["reason"], lines=(((view.reason, "plain"),),)))
+    facts.extend(_compared(view))
+    facts.extend(Fact(name=words["note"], lines=(((note, "warn"),),)) for note in view.notes)
+    facts.append(Fact(name=words["folder"], lines=(((str(entry.directory), "faint"),),)))
+    return tuple(facts)
+
+
+def _compared(view: RunView) -> list[Fact]:
+    """Each figure beside its prediction."""
+    return [
+        Fact(name=name, lines=(((measured, "plain"), (f" / {predicted}", "predicted")),))
+        for name, measured, predicted in comparison_rows(view)
+    ]
+
+
+def difference_facts(comparison: Comparison, words: Words) -> tuple[Fact, ...]:
+    """Keys that differ, the value of the older run before that of the newer one."""
+    facts = tuple(
+        Fact(
+            name=each.key,
+            lines=(
+                (
+                    (units.DASH if each.first is None else each.first, "series-1"),
+                    (" → ", "faint"),
+                    (units.DASH if each.second is None else each.second, "series-3"),
+                ),
+            ),
+        )
+        for each in comparison.differences
+    )
+    return facts or (Fact(lines=(((words["same config"], "muted"),),)),)
+
+
+def legend(first: RunView | None, second: RunView | None, *, now: datetime) -> Line:
+    """Which curve is whose, by its shape and its tone; nothing where there is one curve."""
+    if first is None or second is None:
+        return ()
+    return ((f"⣀⣀⣀ {_short_name(first, now)}", "series-1"), (f"   ⣀⣀ ⣀ {_short_name(second, now)}", "series-3"))
+
+
+def _short_name(view: RunView, now: datetime) -> str:
+    then = datetime.fromtimestamp(view.started, tz=now.tzinfo)
+    return f"{when_label(then, now, short=False)} {view.layout_label}"
