@@ -33,12 +33,14 @@ def start(
     force: bool = False,
     engine: str | None = None,
     port: int | None = None,
+    purpose: str = "",
 ) -> Path:
     """Start the training that a config file describes; gives its run directory at once.
 
     The run outlives this process: it has its own session, no terminal and no inherited descriptors. `force` takes
-    GPUs that others hold. Raises ConfigError, UsageError (no such port), MissingError (no torch, no GPU), LaunchError
-    (too few or held GPUs, a port that is taken) or WriteError, each before anything was started.
+    GPUs that others hold; `purpose` stands in the directory's name. Raises ConfigError, UsageError (no such port),
+    MissingError (no torch, no GPU), LaunchError (too few or held GPUs, a port that is taken) or WriteError, each before
+    anything was started.
     """
     job = read_job(config, engine=engine)
     interpreter = find_python(python, modules=modules_of(job.engine))
@@ -48,7 +50,8 @@ def start(
     with sharing_out(root, job):
         choice = choose(root, job, force=force)
         model = _model(job)
-        run_dir = create_run(root, model=_model_name(job, model), layout=_layout_name(job))
+        name = "-".join(filter(None, (_model_name(job, model), purpose)))
+        run_dir = create_run(root, model=name, layout=_layout_name(job))
         with _undone_if_it_fails(run_dir):
             code = _fill(run_dir, job, model)
             launch = Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code, port=port)

@@ -111,6 +111,15 @@ def test_the_record_names_what_ran_and_keeps_passwords_out(
     assert "hf_secret" not in (run_dir / "run.json").read_text()
 
 
+def test_a_purpose_stands_in_the_name_of_the_run_and_the_model_keeps_its_own(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    run_dir = launch.start(config, runs=runs, purpose="parity")
+    assert run_dir.name.endswith("-tiny-parity-1x1x1x2")
+    assert launch.wait(run_dir, poll_s=0.02).model == "tiny"
+
+
 def test_two_runs_within_one_second_have_two_directories(
     config: Path, runs: Path, fake_torch: Callable[[str], None]
 ) -> None:
