@@ -6,11 +6,13 @@ collected by its parent (a zombie) counts as gone.
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+HALTED_STATES = ("T", "t")
+"""Stopped by a signal such as SIGSTOP; held by a debugger (proc(5))."""
 _ZOMBIE_STATES = ("Z", "X")
 
 
@@ -66,6 +68,12 @@ def is_alive(process: ProcessId) -> bool:
     return identify(process.pid) == process
 
 
+def state_of(process: ProcessId) -> str | None:
+    """The letter of /proc/<pid>/stat for this very process, such as R, S, D or one of HALTED_STATES; None once gone."""
+    stat = read_stat(process.pid)
+    return stat.state if stat is not None and stat.process == process else None
+
+
 def all_stats() -> Iterator[ProcessStat]:
     """Every process that this user may see."""
     for entry in PROC.iterdir():
@@ -91,12 +99,32 @@ def descendants(roots: Iterable[ProcessId]) -> frozenset[ProcessId]:
     return frozenset(below)
 
 
+def environment(process: ProcessId) -> Mapping[str, str]:
+    """The environment that a process was started with; empty where it is gone or belongs to another user."""
+    try:
+        entries = (PROC / str(process.pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if b"=" in entry)
+    return {name: value for name, _, value in pairs}
+
+
+def marked(variable: str) -> Mapping[str, frozenset[ProcessId]]:
+    """Living processes, this one left out, whose environment has `variable`, by its value."""
+    found: dict[str, frozenset[ProcessId]] = {}
+    for stat in all_stats():
+        value = environment(stat.process).get(variable)
+        if value is not None and stat.process.pid != os.getpid():
+            found[value] = found.get(value, frozenset()) | {stat.process}
+    return found
+
+
 def carrying(variable: str, value: str) -> frozenset[ProcessId]:
     """Living processes, this one left out, whose environment has `variable=value`.
 
     The environment is inherited, so this finds processes that left their session and lost their parent.
     """
-    wanted = f"{variable}={value}".encode()
+    wanted = os.fsencode(f"{variable}={value}")
     found: set[ProcessId] = set()
     for stat in all_stats():
         try:
@@ -106,6 +134,16 @@ def carrying(variable: str, value: str) -> frozenset[ProcessId]:
         if wanted in entries and stat.process.pid != os.getpid():
             found.add(stat.process)
     return frozenset(found)
+
+
+def started_at(process: ProcessId) -> float | None:
+    """Unix seconds at which a process started; None where the kernel does not say when it was booted."""
+    try:
+        lines = (PROC / "stat").read_text().splitlines()
+    except OSError:
+        return None
+    booted = next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)
+    return None if booted is None else booted + process.start_ticks / os.sysconf("SC_CLK_TCK")
 
 
 def send(process: ProcessId, signum: signal.Signals) -> bool:

@@ -17,9 +17,11 @@ from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError, WriteError
 from cpadvisor.launch.environment import RUN_VARIABLE
+from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
+from cpadvisor.launch.orphans import Orphan, orphan_at, orphan_view
 from cpadvisor.node import Holder
-from cpadvisor.processes import ProcessId, carrying, descendants, is_alive, send
-from cpadvisor.rundir import STOP_FILE, boot_id, write_atomically
+from cpadvisor.processes import ProcessId, carrying, descendants, identify, is_alive, read_stat, send
+from cpadvisor.rundir import EXIT_FILE, STOP_FILE, boot_id, write_atomically
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.monitor import Monitor
@@ -32,25 +34,54 @@ _ORPHAN_GRACE_S = 5.0
 """For ranks whose torchrun is gone: the trainer stops at once on SIGTERM."""
 _KILL_S = 10.0
 _GPU_S = 15.0
+_EXIT_S = 2.0
 _LOOK_S = 0.1
 
 
 def stop(run_dir: Path, *, grace_s: float = GRACE_S) -> RunView:
-    """End a run and give its last view. Idempotent; works when torchrun is gone already.
+    """End a run and give its last view. Idempotent; works when torchrun, or the run directory, is gone already.
 
-    SIGTERM to torchrun, up to `grace_s` for all processes to end, SIGKILL to those that remain. Raises LaunchError
-    naming processes that outlive SIGKILL, memory that a GPU still shows for them, or another host's run.
+    SIGTERM to torchrun, up to `grace_s` for all processes to end, SIGKILL to those that remain. Of two who stop one
+    run at once the second waits for the first, and both see the same end. Raises LaunchError naming processes that
+    outlive SIGKILL, memory that a GPU still shows for them, or another host's run.
     """
     run_dir = run_dir.absolute()
+    orphan = None if _is_readable(run_dir) else orphan_at(run_dir)
+    if orphan is not None:
+        return _stop_orphan(orphan, grace_s=grace_s)
     record = read_record(run_dir)
     _refuse_other_host(record)
-    found = run_processes(run_dir, record)
-    if found:
-        _ask(run_dir)
-        _end(run_dir, record, found, grace_s=grace_s)
-        if record.gpus:
-            _check_gpus(frozenset(process.pid for process in found))
+    with held_if_possible(run_dir / LOCK_FILE, wait_s=grace_s + _KILL_S + _GPU_S):
+        found = run_processes(run_dir, record)
+        if found:
+            keeper = _keeper(record)
+            _ask(run_dir)
+            _end(record.run, record.agent, found, lambda: run_processes(run_dir, record), grace_s=grace_s)
+            _await_exit(run_dir, keeper)
+            if record.gpus:
+                _check_gpus(frozenset(process.pid for process in found))
     return Monitor(run_dir).poll()
+
+
+def _is_readable(run_dir: Path) -> bool:
+    try:
+        read_record(run_dir)
+    except LaunchError:
+        return False
+    return True
+
+
+def _stop_orphan(orphan: Orphan, *, grace_s: float) -> RunView:
+    """The same for a run whose record is gone: its processes carry its name."""
+
+    def look() -> set[ProcessId]:
+        known = carrying(RUN_VARIABLE, str(orphan.directory)) | orphan.processes
+        return {process for process in known | descendants(known) if is_alive(process)}
+
+    found = look()
+    _end(orphan.run, orphan.agent, found, look, grace_s=grace_s)
+    _check_gpus(frozenset(process.pid for process in found))
+    return orphan_view(orphan, stopped=True)
 
 
 def abandon(run_dir: Path) -> None:
@@ -95,18 +126,40 @@ def _ask(run_dir: Path) -> None:
             return
 
 
-def _end(run_dir: Path, record: RunRecord, found: set[ProcessId], *, grace_s: float) -> None:
-    """SIGTERM, wait, SIGKILL, wait. `found` grows by what turns up on the way."""
+def _keeper(record: RunRecord) -> ProcessId | None:
+    """The process that started torchrun and writes down its exit status, where it still lives."""
+    stat = None if record.agent is None else read_stat(record.agent.pid)
+    if stat is None or stat.process != record.agent or stat.parent <= 1:
+        return None
+    return identify(stat.parent)
+
+
+def _await_exit(run_dir: Path, keeper: ProcessId | None) -> None:
+    """Let the exit status be written, so that all who look from now on see the same; on a full disk it never is."""
+    deadline = time.monotonic() + _EXIT_S
+    while keeper is not None and time.monotonic() < deadline:
+        if (run_dir / EXIT_FILE).exists() or not is_alive(keeper):
+            return
+        time.sleep(_LOOK_S)
+
+
+def _end(
+    name: str,
+    agent: ProcessId | None,
+    found: set[ProcessId],
+    look: Callable[[], set[ProcessId]],
+    *,
+    grace_s: float,
+) -> None:
+    """SIGTERM, wait, SIGKILL, wait. `found` grows by what `look` turns up on the way."""
 
     def living() -> set[ProcessId]:
         known = {process for process in found if is_alive(process)}
-        found.update(
-            known or run_processes(run_dir, record)
-        )  # to look at every process takes long; do it when it counts
+        found.update(known or look())  # to look at every process takes long; do it when it counts
         return {process for process in found if is_alive(process)}
 
-    agent_lives = record.agent in found
-    for process in {record.agent} if agent_lives and record.agent is not None else set(found):
+    agent_lives = agent in found
+    for process in {agent} if agent_lives and agent is not None else set(found):
         send(process, signal.SIGTERM)
     for process in set(found):
         send(process, signal.SIGCONT)  # one that was halted could not obey
@@ -116,7 +169,7 @@ def _end(run_dir: Path, record: RunRecord, found: set[ProcessId], *, grace_s: fl
         if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in sorted(remaining))
             raise LaunchError(
-                f"processes {pids} of {record.run} outlive SIGKILL: they wait inside the kernel, for a disk or a "
+                f"processes {pids} of {name} outlive SIGKILL: they wait inside the kernel, for a disk or a "
                 "driver; look at `dmesg`, and run the same command again when that is mended"
             )
         for process in remaining:

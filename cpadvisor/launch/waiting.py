@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cpadvisor.errors import LaunchError
+from cpadvisor.launch.orphans import OrphanMonitor, orphan_at
 from cpadvisor.launch.stopping import GRACE_S, stop
-from cpadvisor.rundir import EXIT_FILE
+from cpadvisor.rundir import EXIT_FILE, RUN_FILE
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
@@ -31,7 +33,7 @@ def wait(
         return _follow(run_dir, on_view, poll_s)
     except KeyboardInterrupt:
         if not stop_on_interrupt:
-            return Monitor(run_dir).poll()
+            return open_monitor(run_dir).poll()
     try:
         view = stop(run_dir, grace_s=grace_s)
     except KeyboardInterrupt:
@@ -41,8 +43,19 @@ def wait(
     return view
 
 
+def open_monitor(run_dir: Path) -> Monitor | OrphanMonitor:
+    """What looks at a run, also at one whose record is gone. Raises LaunchError where neither record nor process is."""
+    try:
+        return Monitor(run_dir)
+    except LaunchError:
+        orphan = orphan_at(run_dir)
+        if orphan is None:
+            raise
+        return OrphanMonitor(orphan)
+
+
 def _follow(run_dir: Path, on_view: Callable[[RunView], None] | None, poll_s: float) -> RunView:
-    monitor = Monitor(run_dir)
+    monitor = open_monitor(run_dir)
     while True:
         view = monitor.poll()
         if on_view is not None:
@@ -52,11 +65,13 @@ def _follow(run_dir: Path, on_view: Callable[[RunView], None] | None, poll_s: fl
         time.sleep(poll_s)
 
 
-def _with_exit(run_dir: Path, monitor: Monitor, view: RunView) -> RunView:
+def _with_exit(run_dir: Path, monitor: Monitor | OrphanMonitor, view: RunView) -> RunView:
     """The view with the exit status, which its starter writes a moment after the process has gone.
 
     That may be this process: the file is waited for too, so that leaving does not keep it from being written.
     """
+    if not (run_dir / RUN_FILE).exists():
+        return view  # nowhere to write it
     deadline = time.monotonic() + EXIT_S
     while (view.exit is None or not (run_dir / EXIT_FILE).exists()) and time.monotonic() < deadline:
         time.sleep(EXIT_S / 50)

@@ -9,7 +9,18 @@ from dataclasses import replace
 import pytest
 
 from cpadvisor import processes
-from cpadvisor.processes import carrying, descendants, exit_of_child, identify, is_alive, parse_stat, send
+from cpadvisor.processes import (
+    carrying,
+    descendants,
+    environment,
+    exit_of_child,
+    identify,
+    is_alive,
+    marked,
+    parse_stat,
+    send,
+    started_at,
+)
 
 SLEEP = "import time; time.sleep(60)"
 
@@ -102,3 +113,26 @@ def test_descendants_are_children_and_their_children() -> None:
     parent.kill()
     parent.wait()
     assert send(grandchild, signal.SIGKILL)
+
+
+def test_processes_are_found_by_the_value_of_their_mark(child: subprocess.Popen[bytes]) -> None:
+    process = identify(child.pid)
+    assert process is not None
+    assert marked("MARK_OF_TEST") == {"a run": frozenset({process})}
+    assert environment(process)["MARK_OF_TEST"] == "a run"
+
+
+def test_a_process_that_is_gone_has_no_environment(child: subprocess.Popen[bytes]) -> None:
+    process = identify(child.pid)
+    assert process is not None
+    child.kill()
+    child.wait()
+    assert environment(process) == {}
+    assert marked("MARK_OF_TEST") == {}
+
+
+def test_a_process_started_when_it_was_started(child: subprocess.Popen[bytes]) -> None:
+    process = identify(child.pid)
+    assert process is not None
+    began = started_at(process)
+    assert began is not None and abs(began - time.time()) < 10  # btime is whole seconds, and clocks are adjusted

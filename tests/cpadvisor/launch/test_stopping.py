@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from cpadvisor import launch
 from cpadvisor.errors import LaunchError
 from cpadvisor.node import Holder
-from cpadvisor.processes import ProcessId, identify
+from cpadvisor.processes import ProcessId, identify, send
 from cpadvisor.runrecord import read_record, write_record
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
@@ -96,6 +97,62 @@ def test_a_halted_agent_is_woken_to_obey(long_run: Path, processes_of: Pids) -> 
     assert launch.stop(long_run, grace_s=15).state == "stopped"
     assert time.monotonic() - began < 10
     assert processes_of(long_run) == []
+
+
+def test_a_halted_rank_is_woken_to_obey(long_run: Path, processes_of: Pids) -> None:
+    victim = Monitor(long_run).poll().ranks[1].pid
+    assert victim is not None
+    os.kill(victim, signal.SIGSTOP)
+    began = time.monotonic()
+    assert launch.stop(long_run, grace_s=15).state == "stopped"
+    assert time.monotonic() - began < 10
+    assert processes_of(long_run) == []
+
+
+def test_a_halted_rank_without_its_torchrun_is_ended_too(long_run: Path, processes_of: Pids) -> None:
+    victim = Monitor(long_run).poll().ranks[0].pid
+    assert victim is not None
+    os.kill(victim, signal.SIGSTOP)
+    os.kill(agent_of(long_run).pid, signal.SIGKILL)
+    assert launch.stop(long_run).state == "stopped"
+    assert processes_of(long_run) == []
+
+
+def test_two_who_stop_at_once_see_the_same_end(stubborn_run: Path, processes_of: Pids) -> None:
+    views: list[RunView] = []
+    threads = [threading.Thread(target=lambda: views.append(launch.stop(stubborn_run, grace_s=1))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    told = {(view.state, view.reason, view.exit) for view in views}
+    assert (len(views), len(told)) == (3, 1)
+    assert told.pop()[:2] == ("stopped", "stopped on request")
+    assert processes_of(stubborn_run) == []
+
+
+def test_torchrun_is_asked_once_by_two_who_stop(long_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    agent = agent_of(long_run)
+
+    def count(process: ProcessId, signum: signal.Signals) -> bool:
+        if (process, signum) == (agent, signal.SIGTERM):
+            asked.append(process.pid)
+        return send(process, signum)
+
+    monkeypatch.setattr("cpadvisor.launch.stopping.send", count)
+    threads = [threading.Thread(target=launch.stop, args=(long_run,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert asked == [agent.pid]
+
+
+def test_the_exit_status_is_written_when_stop_returns(long_run: Path) -> None:
+    view = launch.stop(long_run)
+    assert view.exit is not None
+    assert json.loads((long_run / "exit.json").read_text())["exit"] == view.exit
 
 
 def test_a_number_that_another_process_has_now_is_not_signalled(long_run: Path) -> None:
