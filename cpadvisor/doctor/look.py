@@ -1,0 +1,219 @@
+"""`python -m cpadvisor.doctor.look driver` or `host RUNS`: looks at what may hang and prints what it saw as JSON."""
+
+import json
+import os
+import resource
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cpadvisor.doctor.facts import DriverFacts, GpuFacts, HostFacts
+from cpadvisor.errors import MissingError
+from cpadvisor.probe.nvml_session import Session
+
+_LIMITS = ("nofile", "memlock", "nproc", "core")
+_NCCL_FILES = (Path("/etc/nccl.conf"), Path("~/.nccl.conf"))
+_UNCORRECTED, _VOLATILE = 1, 0
+"""NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC."""
+_REMAP_FAILED_FIELD = 145
+"""NVML_FI_DEV_REMAPPED_FAILURE."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Look at one thing; the JSON is the last line of stdout."""
+    what, *rest = argv
+    seen = driver_json() if what == "driver" else asdict(host_facts(Path(rest[0])))
+    print(json.dumps(seen))
+    return 0
+
+
+def driver_json() -> dict[str, Any]:
+    """DriverFacts as JSON, its node in the form of `inspect --json`."""
+    import pynvml
+
+    from cpadvisor.probe.recorded import node_json
+
+    facts = driver_facts(pynvml)
+    return {**asdict(facts), "node": None if facts.node is None else node_json(facts.node)}
+
+
+def driver_from_json(data: Mapping[str, Any]) -> DriverFacts:
+    """The other way round."""
+    from cpadvisor.probe.recorded import node_from_json
+
+    node = data["node"]
+    return DriverFacts(
+        **{
+            **data,
+            "node": None if node is None else node_from_json(node),
+            "gpus": tuple(GpuFacts(**gpu) for gpu in data["gpus"]),
+            "lost": tuple(data["lost"]),
+        }
+    )
+
+
+def driver_facts(library: Any, **probe: Any) -> DriverFacts:
+    """The driver through NVML; `probe` is handed to `read_node`, for tests."""
+    from cpadvisor.probe.host import nvidia_devices
+    from cpadvisor.probe.nvml import read_node
+    from cpadvisor.probe.nvml_session import NoGpuError
+
+    said = _versions(library)
+    try:
+        node = read_node(library=library, **probe)
+    except NoGpuError as error:
+        return DriverFacts(absent=str(error), **said)
+    except MissingError as error:
+        there = nvidia_devices()
+        if not there and not said["gpus"]:
+            return DriverFacts(absent=str(error), **said)
+        return DriverFacts(broken=str(error), **said)
+    return DriverFacts(node=node, **said)
+
+
+def _versions(library: Any) -> dict[str, Any]:
+    """What the driver says beside the node; NVML is opened once more for it, which costs milliseconds."""
+    try:
+        library.nvmlInit()
+    except library.NVMLError:
+        return {"gpus": ()}
+    session = Session(library)
+    try:
+        devices, lost = session.devices()
+        cuda = session.ask("nvmlSystemGetCudaDriverVersion")
+        return {
+            "driver": session.text("nvmlSystemGetDriverVersion"),
+            "nvml": session.text("nvmlSystemGetNVMLVersion"),
+            "cuda": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+            "gpus": tuple(_gpu(session, device.index, device.handle) for device in devices),
+            "lost": tuple(lost),
+            "refused_pairs": _refused_pairs(session, devices),
+        }
+    finally:
+        session.ask("nvmlShutdown")
+
+
+def _gpu(session: Session, index: int, handle: Any) -> GpuFacts:
+    mig = session.ask("nvmlDeviceGetMigMode", handle)
+    persistence = session.ask("nvmlDeviceGetPersistenceMode", handle)
+    failed = session.field(handle, _REMAP_FAILED_FIELD)
+    return GpuFacts(
+        index=index,
+        mig=mig is not None and mig[0] == session.constant("NVML_DEVICE_MIG_ENABLE", 1),
+        persistence=None if persistence is None else bool(persistence),
+        uncorrected_errors=session.ask("nvmlDeviceGetTotalEccErrors", handle, _UNCORRECTED, _VOLATILE),
+        remap_failed=None if failed is None else bool(failed),
+    )
+
+
+def _refused_pairs(session: Session, devices: Sequence[Any]) -> dict[str, str]:
+    """Pairs between which the driver refuses to read memory."""
+    from cpadvisor.probe.nvml_links import P2P_CODES, P2P_OK, P2P_READ
+
+    refused: dict[str, str] = {}
+    for place, second in enumerate(devices):
+        for first in devices[:place]:
+            status = session.ask("nvmlDeviceGetP2PStatus", first.handle, second.handle, P2P_READ)
+            if status not in (None, P2P_OK):
+                refused[f"{first.index}-{second.index}"] = P2P_CODES.get(status, "U")
+    return refused
+
+
+def host_facts(runs_root: Path) -> HostFacts:
+    """The operating system, read where Linux keeps it."""
+    import psutil
+
+    shm, runs = _space(Path("/dev/shm")), _space(runs_root)
+    address, unresolved = _resolve()
+    limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}")) for name in _LIMITS}
+    return HostFacts(
+        hostname=socket.gethostname(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=psutil.virtual_memory().total,
+        cgroup_limit_bytes=_cgroup("memory.max", "memory/memory.limit_in_bytes", most=psutil.virtual_memory().total),
+        cgroup_used_bytes=_cgroup("memory.current", "memory/memory.usage_in_bytes"),
+        shm_bytes=shm[0],
+        shm_free_bytes=shm[1],
+        runs_root=str(runs_root),
+        runs_free_bytes=runs[1],
+        limits={name: _limit(pair[0]) for name, pair in limits.items()},
+        hard_limits={name: _limit(pair[1]) for name, pair in limits.items()},
+        iommu=any(Path("/sys/class/iommu").glob("*")),
+        virtual=_is_virtual(),
+        resolves=address,
+        resolve_error=unresolved,
+        loopback_error=_loopback_error(),
+        rdma_devices=tuple(sorted(path.name for path in Path("/sys/class/infiniband").glob("*"))),
+        nccl_files=_nccl_settings(_NCCL_FILES),
+    )
+
+
+def _limit(value: int) -> int | None:
+    return None if value == resource.RLIM_INFINITY else value
+
+
+def _space(path: Path) -> tuple[int | None, int | None]:
+    """Size and free bytes, for this user, of the file system on which a path is or would be."""
+    there = next((one for one in (path, *path.absolute().parents) if one.exists()), None)
+    if there is None:
+        return None, None
+    seen = os.statvfs(there)
+    return seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
+
+
+def _cgroup(*names: str, most: int | None = None) -> int | None:
+    """One figure of the control group; None where there is none, or one of `most` and more, which limits nothing."""
+    for name in names:
+        try:
+            text = (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit() and (most is None or int(text) < most):
+            return int(text)
+    return None
+
+
+def _is_virtual() -> bool | None:
+    try:
+        return " hypervisor" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _resolve() -> tuple[str | None, str | None]:
+    try:
+        return str(socket.getaddrinfo(socket.gethostname(), None)[0][4][0]), None
+    except OSError as error:
+        return None, error.strerror or str(error)
+
+
+def _loopback_error() -> str | None:
+    """Bind a port of the loopback interface and reach it, as the ranks reach their rendezvous."""
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), timeout=2),
+        ):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _nccl_settings(files: Sequence[Path]) -> dict[str, str]:
+    """`NAME=value` lines of NCCL's own settings files, later files winning."""
+    found: dict[str, str] = {}
+    for file in files:
+        try:
+            text = file.expanduser().read_text(encoding="utf-8", errors="replace")
+        except (OSError, RuntimeError):
+            continue
+        pairs = (line.partition("=") for line in text.splitlines() if line.strip().startswith("NCCL_"))
+        found |= {name.strip(): value.strip() for name, _, value in pairs}
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
