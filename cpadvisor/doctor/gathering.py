@@ -26,12 +26,10 @@ def gather_machine(*, python: str | None, runs: Path | None, environ: Mapping[st
     """Ask everything, side by side."""
     root = runs_root(runs, environ)
     with ThreadPoolExecutor(max_workers=3) as pool:
-        driver_asked = pool.submit(
-            ask_ourselves, "cpadvisor.doctor.look", "driver", timeout_s=DRIVER_S, environ=environ
-        )
+        driver_asked = pool.submit(_ask_driver, environ)
         host_asked = pool.submit(_ask_host, root, environ)
         libraries_asked = pool.submit(gather_libraries, python, environ=environ)
-        driver, driver_answer = _driver(driver_asked.result())
+        driver, driver_answer = driver_asked.result()
         host, host_answer = host_asked.result()
         return MachineFacts(
             driver=driver,
