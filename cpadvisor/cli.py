@@ -74,7 +74,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         from cpadvisor.commands import planning
 
         return getattr(planning, command)(args)
-    if command in ("doctor", "parity", "card", "settings"):
+    if command in ("runs", "doctor", "parity", "card", "settings"):
         return _call(command, args)
     from cpadvisor.commands import running
 

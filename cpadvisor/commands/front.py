@@ -7,12 +7,11 @@ unasked: there it ends with the command that would.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from cpadvisor import rundir
-from cpadvisor.commands.output import say
+from cpadvisor.commands.output import is_terminal, say
 from cpadvisor.commands.planning import require_plan, unlocked_note
 from cpadvisor.errors import EXIT_DONE, MissingError
 from cpadvisor.job import CPU_LOCK, Job, Request, build_job, build_job_on
@@ -21,7 +20,7 @@ from cpadvisor.plan.search import advise
 
 def run(args: argparse.Namespace) -> int:
     """Open the app, or print the facts where there is no terminal to open it on."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not is_terminal():
         return walk(args)
     if os.environ.get("TERM", "dumb") == "dumb":
         raise MissingError("TERM is dumb: no screen can be drawn; set TERM, or run `cpadvisor | cat` for the facts")

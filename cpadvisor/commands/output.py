@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def is_terminal() -> bool:
+    """Whether a person sits at both ends; a stream that was closed has nobody."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
 def say(*lines: str) -> None:
     """Prose for people, one line each, on stderr."""
     for line in lines:

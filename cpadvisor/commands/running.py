@@ -1,41 +1,57 @@
-"""`launch`, `stop`, `runs`, `logs` and `watch`: the life of a run."""
+"""`launch`, `attach`, `stop`, `logs` and `watch`: the life of a run."""
 
 import argparse
+import math
 from pathlib import Path
 
 from cpadvisor import launch as launching
-from cpadvisor import rundir
-from cpadvisor.commands.output import print_json, say
+from cpadvisor.commands.output import is_terminal, print_json, say
+from cpadvisor.commands.places import any_run, named_run, newest_living, runs_dir
 from cpadvisor.errors import EXIT_DONE, LaunchError, UsageError
-from cpadvisor.report.run import runs_table, step_text, view_text
+from cpadvisor.report.run import step_text, view_text
+from cpadvisor.rundir import CONFIG_FILE, RUN_FILE
+from cpadvisor.runrecord import read_record
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.monitor import Monitor
-from cpadvisor.watch.report import exit_status, logs_json, run_json, runs_json, watch_json
+from cpadvisor.watch.report import exit_status, logs_json, run_json, watch_json
 from cpadvisor.watch.view import RunView
 
 
 class StepPrinter:
-    """Prints each step once, as it comes."""
+    """Prints each step once, as it comes; a resumed run goes back to its checkpoint."""
 
     def __init__(self) -> None:
-        self._shown = 0
+        self._shown: int | None = None
 
     def __call__(self, view: RunView) -> None:
         """Say the newest step where it is new."""
-        if view.step and view.step > self._shown:
+        if view.step and view.step != self._shown:
             self._shown = view.step
             say(step_text(view))
 
 
 def launch(args: argparse.Namespace) -> int:
-    """Check the file, start it, follow it to the end unless detached."""
-    file = Path(args.file)
-    refuse_errors(file)
-    directory = launching.start(file, runs=runs_dir(args), python=args.python, force=args.force)
+    """Check the file, start it, or an ended run again, and follow it to the end unless detached."""
+    if (args.file is None) == (args.resume is None):
+        given = "neither was" if args.file is None else "both were"
+        raise UsageError(f"launch takes a config FILE or --resume RUN, and {given} given; see cpadvisor launch --help")
+    directory = _resume(args) if args.file is None else _start(args)
     say(f"run {directory.name} in {directory}")
     if args.detach:
         return _finish(Monitor(directory).poll(), args.json)
     return _finish(launching.wait(directory, StepPrinter()), args.json)
+
+
+def _start(args: argparse.Namespace) -> Path:
+    file = Path(args.file)
+    refuse_errors(file)
+    return launching.start(file, runs=runs_dir(args), python=args.python, force=args.force, port=args.port)
+
+
+def _resume(args: argparse.Namespace) -> Path:
+    directory = named_run(args, args.resume)
+    refuse_errors(directory / CONFIG_FILE)
+    return launching.resume(directory, python=args.python, force=args.force, port=args.port)
 
 
 def refuse_errors(file: Path) -> None:
@@ -51,25 +67,27 @@ def refuse_errors(file: Path) -> None:
         raise LaunchError(f"{file} would not start: {errors[0].message}{fix}")
 
 
+def attach(args: argparse.Namespace) -> int:
+    """The app on a run; where there is no terminal, or with --json, the run followed as `watch` does."""
+    directory = newest_living(args) if args.run is None else any_run(args, args.run)
+    if args.json or not is_terminal():
+        return _follow(args, directory)
+    if not (directory / RUN_FILE).exists():
+        name = directory.name
+        raise LaunchError(
+            f"the directory of run {name} has vanished, and with it all that the app could show; its processes live: "
+            f"end them with `cpadvisor stop {name}`"
+        )
+    from cpadvisor.commands.front import app_flags
+    from cpadvisor.tui.app import run_app
+
+    return run_app(runs=runs_dir(args), run=directory, **app_flags(args))
+
+
 def stop(args: argparse.Namespace) -> int:
     """End a run and see that no process of it is left."""
-    view = launching.stop(_found(args))
+    view = launching.stop(any_run(args, args.run))
     _show(view, args.json)
-    return EXIT_DONE
-
-
-def runs(args: argparse.Namespace) -> int:
-    """List all runs; one whose record cannot be read is named and left out."""
-    views: list[RunView] = []
-    for directory in rundir.list_runs(rundir.runs_root(runs_dir(args))):
-        try:
-            views.append(Monitor(directory).poll())
-        except LaunchError as error:
-            say(f"warning: {error}")
-    if args.json:
-        print_json(runs_json(views))
-    else:
-        print(runs_table(views) if views else "no runs yet; start one with `cpadvisor launch FILE`")
     return EXIT_DONE
 
 
@@ -77,7 +95,8 @@ def logs(args: argparse.Namespace) -> int:
     """Print the end of what a rank wrote."""
     if args.lines < 1:
         raise UsageError(f"--lines {args.lines} shows nothing; use 1 or more")
-    directory = _found(args)
+    directory = named_run(args, args.run)
+    _require_rank(directory, args.rank)
     lines = tail(directory, args.rank, args.lines)
     if args.json:
         print_json(logs_json(Monitor(directory).poll(), rank=args.rank, lines=lines))
@@ -86,25 +105,40 @@ def logs(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _require_rank(directory: Path, rank: int) -> None:
+    record = read_record(directory)
+    if not 0 <= rank < record.world:
+        there = "rank 0 alone" if record.world == 1 else f"ranks 0 to {record.world - 1}"
+        raise UsageError(f"--rank {rank}: {record.run} has {there}; use {0 if rank < 0 else record.world - 1}")
+
+
 def watch(args: argparse.Namespace) -> int:
-    """Follow a run to its end, or show once where it stands."""
-    directory = _found(args)
-    follow = not args.once
-    view = launching.wait(directory, StepPrinter(), stop_on_interrupt=False) if follow else Monitor(directory).poll()
-    if args.json:
-        print_json(watch_json(view))
-    else:
-        print(view_text(view))
+    """Follow a run to its end, show once where it stands, or show it again as it went."""
+    if args.replay:
+        return _replay(args)
+    directory = any_run(args, args.run)
+    if not args.once:
+        return _follow(args, directory)
+    _show_figures(launching.open_monitor(directory).poll(), args.json)
     return EXIT_DONE
 
 
-def runs_dir(args: argparse.Namespace) -> Path | None:
-    """The folder of `--runs`, None for the usual one."""
-    return None if args.runs_dir is None else Path(args.runs_dir)
+def _follow(args: argparse.Namespace, directory: Path) -> int:
+    _show_figures(launching.wait(directory, StepPrinter(), stop_on_interrupt=False), args.json)
+    return EXIT_DONE
 
 
-def _found(args: argparse.Namespace) -> Path:
-    return rundir.find_run(rundir.runs_root(runs_dir(args)), args.run)
+def _replay(args: argparse.Namespace) -> int:
+    if not (math.isfinite(args.speed) and args.speed > 0):
+        raise UsageError(f"--speed {args.speed:g} is no speed: give a number above 0, times the real one, such as 10")
+    raise UsageError("watch --replay is not there yet")
+
+
+def _show_figures(view: RunView, as_json: bool) -> None:
+    if as_json:
+        print_json(watch_json(view))
+    else:
+        print(view_text(view))
 
 
 def _finish(view: RunView, as_json: bool) -> int:
