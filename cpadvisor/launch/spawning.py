@@ -11,7 +11,8 @@ import socket
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,6 +41,8 @@ class Launch:
     port: int | None = None
     """Of torchrun's rendezvous; None for a free one."""
     resume: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """What the user's environment is, to which the run adds its own."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -52,7 +55,7 @@ class Launch:
     def env(self) -> dict[str, str]:
         """The environment of torchrun and of all its ranks."""
         return run_environment(
-            os.environ,
+            self.environ,
             run_dir=self.run_dir,
             python=self.interpreter,
             world=self.job.world,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,14 @@ def start(
     engine: str | None = None,
     port: int | None = None,
     purpose: str = "",
+    environ: Mapping[str, str] = os.environ,
 ) -> Path:
     """Start the training that a config file describes; gives its run directory at once.
 
     The run outlives this process: it has its own session, no terminal and no inherited descriptors. `force` takes
-    GPUs that others hold; `purpose` stands in the directory's name. Raises ConfigError, UsageError (no such port),
-    MissingError (no torch, no GPU), LaunchError (too few or held GPUs, a port that is taken) or WriteError, each before
-    anything was started.
+    GPUs that others hold; `purpose` stands in the directory's name; `environ` is what the run inherits. Raises
+    ConfigError, UsageError (no such port), MissingError (no torch, no GPU), LaunchError (too few or held GPUs, a port
+    that is taken) or WriteError, each before anything was started.
     """
     job = read_job(config, engine=engine)
     interpreter = find_python(python, modules=modules_of(job.engine))
@@ -50,11 +51,19 @@ def start(
     with sharing_out(root, job):
         choice = choose(root, job, force=force)
         model = _model(job)
-        name = "-".join(filter(None, (_model_name(job, model), purpose)))
-        run_dir = create_run(root, model=name, layout=_layout_name(job))
+        named = "-".join(filter(None, (_model_name(job, model), purpose)))
+        run_dir = create_run(root, model=named, layout=_layout_name(job))
         with _undone_if_it_fails(run_dir):
             code = _fill(run_dir, job, model)
-            launch = Launch(job=job, run_dir=run_dir, interpreter=interpreter, choice=choice, code=code, port=port)
+            launch = Launch(
+                job=job,
+                run_dir=run_dir,
+                interpreter=interpreter,
+                choice=choice,
+                code=code,
+                port=port,
+                environ=dict(environ),
+            )
             ask_trainer(launch)
             spawn(launch, _record(job, run_dir, model))
     return run_dir

@@ -120,6 +120,16 @@ def test_a_purpose_stands_in_the_name_of_the_run_and_the_model_keeps_its_own(
     assert launch.wait(run_dir, poll_s=0.02).model == "tiny"
 
 
+def test_a_run_inherits_the_environment_that_it_is_given(
+    config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    run_dir = launch.start(config, runs=runs, environ={**os.environ, "NCCL_ALGO": "Ring"})
+    assert read_record(run_dir).env["NCCL_ALGO"] == "Ring"
+    assert "NCCL_ALGO" not in os.environ
+    assert launch.wait(run_dir, poll_s=0.02).state == "done"
+
+
 def test_two_runs_within_one_second_have_two_directories(
     config: Path, runs: Path, fake_torch: Callable[[str], None]
 ) -> None:
