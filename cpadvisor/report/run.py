@@ -2,8 +2,9 @@
 
 from cpadvisor.report.table import table
 from cpadvisor.units import DASH, format_bytes, format_count, format_seconds, format_tokens
+from cpadvisor.watch.figures import median_tail
 from cpadvisor.watch.report import last_value
-from cpadvisor.watch.view import Points, RunView
+from cpadvisor.watch.view import RunView
 
 
 def step_text(view: RunView) -> str:
@@ -32,12 +33,6 @@ def first_loss(view: RunView) -> float | None:
 def format_loss(value: float | None) -> str:
     """Four digits after the point; the unknown is a dash."""
     return DASH if value is None else f"{value:.4f}"
-
-
-def median_tail(series: Points, *, skip: int = 2) -> float | None:
-    """The median without the first `skip` steps, which warm up; of all where there are no more."""
-    values = sorted(value for _, value in (series[skip:] or series))
-    return values[len(values) // 2] if values else None
 
 
 def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:

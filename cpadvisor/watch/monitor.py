@@ -1,98 +1,130 @@
 """Looking at a run: every poll reads what was added to its events and asks which of its processes still live."""
 
-import json
 import math
-import socket
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from cpadvisor.errors import LaunchError
-from cpadvisor.processes import exit_of_child, is_alive
-from cpadvisor.rundir import EXIT_FILE, RUN_FILE, STOP_FILE, boot_id
-from cpadvisor.runrecord import RunRecord, read_record
+from cpadvisor.rundir import EXIT_FILE, STOP_FILE
+from cpadvisor.watch.case import Case
+from cpadvisor.watch.clues import Clues
+from cpadvisor.watch.events import number, text
+from cpadvisor.watch.failure import Failure
+from cpadvisor.watch.figures import Figures
+from cpadvisor.watch.hang import Hang, find_hang
+from cpadvisor.watch.living import Living, find_living
+from cpadvisor.watch.lost import VanishedError, lost_cause, vanished
+from cpadvisor.watch.mends import again, name_for_commands
+from cpadvisor.watch.notes import notes_of
 from cpadvisor.watch.ranks import RankEvents
-from cpadvisor.watch.reason import RankFailure, root_cause, torchrun_failures
-from cpadvisor.watch.series import Series
-from cpadvisor.watch.state import Evidence, derive
+from cpadvisor.watch.reason import root_cause
+from cpadvisor.watch.sources import Sources
+from cpadvisor.watch.state import Evidence, derive, silence_limit_s
 from cpadvisor.watch.view import FINAL_STATES, RankView, RunView
-
-SILENCE_S = 60.0
-"""A run of another host counts as alive until its events have been silent for so long."""
-_ETA_STEPS = 20
 
 
 class Monitor:
-    """Follows one run directory. A poll costs what is new and never waits for anything."""
+    """Follows one run directory. A poll costs what is new, and waits for nothing but the first answers of a hang."""
 
-    def __init__(self, run_dir: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, run_dir: Path, *, clock: Callable[[], float] = time.time, sources: Sources | None = None
+    ) -> None:
+        """Raises LaunchError where the directory holds no run. `sources` replaces the world, for a replay."""
         self._run_dir = run_dir
-        self._clock = clock
-        self._record = read_record(run_dir)
-        self._ranks = [RankEvents(run_dir, rank) for rank in range(self._record.world)]
-        self._loss, self._tokens, self._step_s = Series(), Series(), Series()
-        self._last_step: dict[str, Any] = {}
-        self._ended: tuple[str, str | None] | None = None
+        self._sources = Sources(run_dir, clock=clock) if sources is None else sources
+        world = self._sources.record.world
+        self._ranks = [RankEvents(run_dir, rank, self._sources.events(rank)) for rank in range(world)]
+        self._figures = Figures()
+        self._clues: Clues | None = None
+        self._judged: tuple[object, Failure] | None = None
+        self._last: RunView | None = None
 
     def poll(self) -> RunView:
-        """The run as it is now. Raises LaunchError where its directory has vanished."""
-        if not (self._run_dir / RUN_FILE).exists():
-            raise LaunchError(f"{self._run_dir} has vanished; what it told of the run {self._record.run} is lost")
-        if self._record.agent is None:
-            self._record = read_record(self._run_dir)
+        """The run as it is now. Raises VanishedError, a LaunchError, where its directory has vanished."""
+        if not self._sources.refresh():
+            raise VanishedError(vanished(self._sources, self._ranks, last=self._last))
         # Events name the processes; then those are looked for; then what one wrote before it was found gone is read.
         self._read_events()
-        agent_lives, living = self._living_by_events() if _is_foreign(self._record) else self._living()
+        living = find_living(self._sources, self._ranks, silence_limit_s=self._silence_limit_s())
         self._read_events()
-        return self._view(agent_lives, living)
+        self._last = self._view(living)
+        return self._last
 
     def _read_events(self) -> None:
         for rank in self._ranks:
-            for event in rank.poll():
-                self._take_step(rank.rank, event)
+            steps = rank.poll()
+            if rank.rank == min((each.rank for each in self._ranks if each.step is not None), default=0):
+                for event in steps:
+                    self._figures.take(event)
 
-    def _living(self) -> tuple[bool, frozenset[int]]:
-        if self._record.boot_id != boot_id():
-            return False, frozenset()
-        agent = self._record.agent
-        ranks = (rank for rank in self._ranks if rank.process is not None and is_alive(rank.process))
-        return agent is not None and is_alive(agent), frozenset(rank.rank for rank in ranks)
+    def _current(self) -> list[RankEvents]:
+        """The ranks that have spoken in this attempt; what an attempt before a resume left says nothing of it."""
+        record = self._sources.record
+        began = record.started if record.attempt > 1 else -math.inf
+        return [rank for rank in self._ranks if rank.last_t is not None and rank.last_t >= began]
 
-    def _living_by_events(self) -> tuple[bool, frozenset[int]]:
-        now = self._clock()
-        speaking = frozenset(
-            rank.rank
-            for rank in self._ranks
-            if rank.end is None and rank.last_t is not None and now - rank.last_t < SILENCE_S
+    def _silence_limit_s(self) -> float:
+        figures, steps = self._figures, self._steps()
+        return silence_limit_s(
+            step_s=figures.median_step_s(),
+            expected_step_s=number(self._sources.record.prediction or {}, "step_s"),
+            checkpoint_s=max((rank.checkpoint_s or 0.0 for rank in self._ranks), default=None),
+            is_stepping=self._finished_steps() > 0 and (steps is None or (figures.step or 0) < steps),
         )
-        return bool(speaking), speaking
 
-    def _take_step(self, rank: int, event: dict[str, Any]) -> None:
-        if rank != min((each.rank for each in self._ranks if each.step is not None), default=0):
-            return
-        step = event["step"]
-        self._last_step = event
-        for series, key in (
-            (self._loss, "loss"),
-            (self._tokens, "tokens_per_s_per_gpu"),
-            (self._step_s, "step_s"),
-        ):
-            if key in event:
-                series.append(step, event[key])
+    def _finished_steps(self) -> int:
+        return max((rank.finished_steps for rank in self._current()), default=0)
 
-    def _view(self, agent_lives: bool, living: frozenset[int]) -> RunView:
-        seen, failures = self._evidence(alive=agent_lives or bool(living))
+    def _steps(self) -> int | None:
+        told = next((steps for rank in self._ranks if (steps := number(rank.start, "steps"))), None)
+        return self._sources.record.steps if told is None else int(told)
+
+    def _evidence(self, living: Living) -> Evidence:
+        record, now, current = self._sources.record, self._sources.now(), self._current()
+        heard = max((rank.last_t for rank in current if rank.last_t is not None), default=0.0)
+        last_sign = max(heard, record.started)
+        return Evidence(
+            world=record.world,
+            agent_known=record.agent is not None,
+            alive=living.any,
+            halted=bool(living.halted),
+            spoken_ranks=len(current),
+            started_ranks=sum(rank.started_t is not None for rank in current),
+            finished_steps=self._finished_steps(),
+            ends={rank.rank: rank.end for rank in current if rank.end is not None},
+            stop_asked_t=self._sources.told(STOP_FILE, "t"),
+            exit=None if living.any else self._sources.exit_status(),
+            rank_failed=bool(self._read_clues(living).failures),
+            age_s=now - record.started,
+            silent_s=now - last_sign if last_sign else 0.0,  # a record of another version may not say when it began
+            silence_limit_s=self._silence_limit_s(),
+        )
+
+    def _read_clues(self, living: Living) -> Clues:
+        """The files of the run once it has ended; read once, as nobody is left who could write them."""
+        if living.any:
+            self._clues = None
+            return Clues()
+        if self._clues is None:
+            self._clues = self._sources.clues()
+        return self._clues
+
+    def _view(self, living: Living) -> RunView:
+        seen = self._evidence(living)
+        ranks = tuple(self._rank_view(rank, living) for rank in self._ranks)
         state = derive(seen)
-        record, start = self._record, next((rank.start for rank in self._ranks if rank.start), {})
-        steps = start.get("steps") or record.steps
-        step = self._last_step.get("step")
+        failure = self._failure(state, seen, living, ranks)
+        if state == "failed" and failure is not None and failure.kind == "out_of_memory":
+            state = "out_of_memory"
+        record, figures = self._sources.record, self._figures
+        start = next((rank.start for rank in self._ranks if rank.start), {})
+        steps = self._steps()
         return RunView(
             run=record.run,
             directory=self._run_dir,
             state=state,
-            reason=self._reason(state, seen, failures),
+            reason=_stop_reason(seen) if state == "stopped" else failure.headline if failure else None,
+            failure=failure,
             exit=seen.exit,
             engine=record.engine,
             model=record.model,
@@ -100,92 +132,92 @@ class Monitor:
             layout_label=record.layout_label,
             sequence_len=record.sequence_len,
             world=record.world,
-            cp_method=start.get("cp_method"),
-            kernel=start.get("kernel"),
-            step=step,
+            cp_method=text(start, "cp_method"),
+            kernel=text(start, "kernel"),
+            step=figures.step,
             steps=steps,
             started=record.started,
             elapsed_s=self._elapsed_s(state),
-            eta_s=self._eta_s(step, steps) if state == "running" else None,
-            loss=self._loss.points(),
-            tokens_per_s_per_gpu=self._tokens.points(),
-            step_s=self._step_s.points(),
-            split_s=self._last_step.get("split_s") or {},
-            grad_norm=self._last_step.get("grad_norm"),
-            ranks=tuple(self._rank_view(rank, living) for rank in self._ranks),
-            peak_bytes=max((rank.peak_bytes for rank in self._ranks if rank.peak_bytes is not None), default=None),
+            eta_s=figures.eta_s(steps) if state == "running" else None,
+            loss=figures.points("loss"),
+            tokens_per_s_per_gpu=figures.points("tokens_per_s_per_gpu"),
+            step_s=figures.points("step_s"),
+            split_s=figures.split_s,
+            grad_norm=figures.grad_norm,
+            ranks=ranks,
+            peak_bytes=max((rank.peak_bytes for rank in ranks if rank.peak_bytes is not None), default=None),
             prediction=record.prediction,
-            warnings=self._warnings(state, agent_lives),
+            warnings=self._warnings(state, living),
+            notes=notes_of(record, self._ranks),
         )
 
-    def _evidence(self, *, alive: bool) -> tuple[Evidence, tuple[RankFailure, ...]]:
-        record = self._record
-        failures = () if alive else torchrun_failures(self._run_dir)
-        asked = _number(self._run_dir / STOP_FILE, "t")
-        seen = Evidence(
-            world=record.world,
-            agent_known=record.agent is not None,
-            alive=alive,
-            started_ranks=sum(bool(rank.start) for rank in self._ranks),
-            stepped=bool(self._last_step),
-            ends={rank.rank: rank.end for rank in self._ranks if rank.end is not None},
-            stop_asked_t=asked,
-            exit=None if alive else self._exit(),
-            rank_failed=bool(failures),
-            age_s=self._clock() - record.started,
-        )
-        return seen, failures
-
-    def _exit(self) -> int | None:
-        told = _number(self._run_dir / EXIT_FILE, "exit")
-        if told is not None:
-            return int(told)
-        return None if self._record.agent is None else exit_of_child(self._record.agent.pid)
-
-    def _reason(self, state: str, seen: Evidence, failures: tuple[RankFailure, ...]) -> str | None:
-        if state not in FINAL_STATES or state == "done":
+    def _failure(self, state: str, seen: Evidence, living: Living, ranks: tuple[RankView, ...]) -> Failure | None:
+        if state == "hung":
+            return self._hang(seen, living, ranks)
+        if state not in ("failed", "lost"):
             return None
-        if self._ended is None or self._ended[0] != state:
-            self._ended = (state, self._find_reason(state, seen, failures))
-        return self._ended[1]
+        # An ended run is judged once; only its exit status may still be on its way.
+        key = (state, seen.exit, self._sources.record.attempt)
+        if self._judged is None or self._judged[0] != key:
+            self._judged = (key, self._cause(state, seen))
+        return self._judged[1]
 
-    def _find_reason(self, state: str, seen: Evidence, failures: tuple[RankFailure, ...]) -> str:
-        if state == "failed":
-            return root_cause(self._run_dir, ends=seen.ends.values(), failures=failures, exit=seen.exit)
-        if state == "stopped":
-            told = next((end.reason for end in seen.ends.values() if end.state == "stopped" and end.reason), None)
-            return "stopped on request" if seen.stop_asked_t is not None else told or "stopped by a signal from outside"
-        if _is_foreign(self._record):
-            return f"its processes are on host {self._record.host}, and its events have been silent for over a minute"
-        if self._record.boot_id != boot_id():
-            return "the machine was restarted while it ran"
-        return "torchrun and its ranks are gone without a word: they were killed from outside (SIGKILL)"
+    def _cause(self, state: str, seen: Evidence) -> Failure:
+        record, name = self._sources.record, name_for_commands(self._sources.record, self._run_dir)
+        if state == "lost":
+            return lost_cause(self._sources, name, silence_limit_s=seen.silence_limit_s)
+        killed_before, killed_after = record.oom_kills, self._sources.told(EXIT_FILE, "oom_kills")
+        counted = killed_before is not None and killed_after is not None
+        return root_cause(
+            Case(
+                record=record,
+                name=name,
+                ends=tuple(seen.ends.values()),
+                out_of_memory={rank.rank: rank.out_of_memory for rank in self._ranks if rank.out_of_memory},
+                clues=self._clues or Clues(),
+                exit=seen.exit,
+                oom_kills=int(killed_after - killed_before) if counted else None,  # pyright: ignore[reportOperatorIssue]
+            )
+        )
 
-    def _warnings(self, state: str, agent_lives: bool) -> tuple[str, ...]:
+    def _hang(self, seen: Evidence, living: Living, ranks: tuple[RankView, ...]) -> Failure:
+        doors = {rank.rank: rank.door for rank in self._current() if rank.door and rank.rank in living.ranks}
+        answers = None if living.halted else self._sources.ask(doors)
+        record = self._sources.record
+        name = name_for_commands(record, self._run_dir)
+        return find_hang(
+            Hang(
+                name=name,
+                again=again(record, name),
+                ranks=ranks,
+                silent_s=seen.silent_s,
+                asked=frozenset() if answers is None else frozenset(doors),
+                answers=answers or {},
+            )
+        )
+
+    def _warnings(self, state: str, living: Living) -> tuple[str, ...]:
         told = [warning for rank in self._ranks for warning in rank.warnings]
-        bad = [step for step, value in self._loss.points()[-1:] if not math.isfinite(value)]
+        bad = [step for step, value in self._figures.points("loss")[-1:] if not math.isfinite(value)]
         told.extend(f"the loss of step {step} is not a number" for step in bad)
-        if state in ("initialising", "running") and not agent_lives:
-            told.append(f"torchrun is gone and its ranks go on; end them with `cpadvisor stop {self._record.run}`")
+        if state in ("initialising", "warming_up", "running", "hung") and living.agent is None:
+            name = name_for_commands(self._sources.record, self._run_dir)
+            told.append(f"torchrun is gone and its ranks go on; end them with `cpadvisor stop {name}`")
         return tuple(dict.fromkeys(told))
 
     def _elapsed_s(self, state: str) -> float:
-        last = max((rank.last_t for rank in self._ranks if rank.last_t is not None), default=self._record.started)
-        return max(0.0, (last if state in FINAL_STATES else self._clock()) - self._record.started)
+        started = self._sources.record.started
+        last = max((rank.last_t for rank in self._ranks if rank.last_t is not None), default=started)
+        return max(0.0, (last if state in FINAL_STATES else self._sources.now()) - started)
 
-    def _eta_s(self, step: int | None, steps: int | None) -> float | None:
-        """Steps that are left times the median of the last 20 step times."""
-        recent = [value for _, value in self._step_s.points()[-_ETA_STEPS:] if math.isfinite(value)]
-        if step is None or steps is None or not recent:
-            return None
-        return max(0, steps - step) * statistics.median(recent)
-
-    def _rank_view(self, rank: RankEvents, living: frozenset[int]) -> RankView:
-        gpus = self._record.gpus
+    def _rank_view(self, rank: RankEvents, living: Living) -> RankView:
+        gpus = self._sources.record.gpus
         return RankView(
             rank=rank.rank,
-            pid=rank.start.get("pid"),
-            alive=rank.rank in living,
+            pid=rank.pid,
+            alive=rank.rank in living.ranks,
+            halted=rank.rank in living.halted,
+            step=rank.step,
             gpu=gpus[rank.rank] if gpus is not None and rank.rank < len(gpus) else None,
             allocated_bytes=rank.allocated_bytes,
             peak_bytes=rank.peak_bytes,
@@ -193,15 +225,6 @@ class Monitor:
         )
 
 
-def _is_foreign(record: RunRecord) -> bool:
-    """Whether its processes are on another host, where no process number can be judged."""
-    return record.host is not None and record.host != socket.gethostname()
-
-
-def _number(path: Path, key: str) -> float | None:
-    """One number of a small JSON file; None where the file is missing, torn or holds something else."""
-    try:
-        value = json.loads(path.read_text())[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return value if isinstance(value, int | float) else None
+def _stop_reason(seen: Evidence) -> str:
+    told = next((end.reason for end in seen.ends.values() if end.state == "stopped" and end.reason), None)
+    return "stopped on request" if seen.stop_asked_t is not None else told or "stopped by a signal from outside"

@@ -5,73 +5,120 @@ from pathlib import Path
 from typing import Any
 
 from cpadvisor.processes import ProcessId
+from cpadvisor.watch.events import EventFile, Events, number, text, whole
 from cpadvisor.watch.state import End
-from runtime.telemetry import EventReader, events_path
+from runtime.telemetry import events_path
 
 WARNINGS_KEPT = 20
 
 
 class RankEvents:
-    """Follows the events file of one rank; each poll costs what was added since the last."""
+    """Follows the events of one rank; each poll costs what was added since the last."""
 
-    def __init__(self, run_dir: Path, rank: int) -> None:
+    def __init__(self, run_dir: Path, rank: int, events: Events | None = None) -> None:
         self.rank = rank
         self.start: dict[str, Any] = {}
         self.process: ProcessId | None = None
+        self.pid: int | None = None
+        self.door: str | None = None
+        """Path of the unix socket that answers while the main thread hangs."""
         self.end: End | None = None
+        self.out_of_memory: dict[str, Any] | None = None
+        """The event of that name, of the process that runs now or ran last."""
         self.allocated_bytes: int | None = None
         self.peak_bytes: int | None = None
+        self.started_t: float | None = None
+        """When it had built its model."""
         self.last_t: float | None = None
         self.step: int | None = None
+        self.finished_steps = 0
+        """Of that process."""
+        self.checkpoint_s: float | None = None
+        """The longest checkpoint so far."""
         self.warnings: deque[str] = deque(maxlen=WARNINGS_KEPT)
-        self._reader = EventReader(events_path(run_dir, rank))
+        self.source = EventFile(events_path(run_dir, rank)) if events is None else events
+        self._announced = False
 
     def poll(self) -> list[dict[str, Any]]:
         """Fold what is new; gives the new `step` events, which are series and no state."""
         steps: list[dict[str, Any]] = []
-        for event in self._reader.poll():
-            self.last_t = event.get("t", self.last_t)
-            kind = event["kind"]
-            if kind == "step" and isinstance(event.get("step"), int):
+        for event in self.source.poll():
+            t = number(event, "t")
+            self.last_t = self.last_t if t is None else t
+            if event["kind"] in _FOLDS:
+                _FOLDS[event["kind"]](self, event)
+            step = whole(event, "step")
+            if step is not None and event["kind"] in ("step", "heartbeat"):
+                self.step = step
+            if step is not None and event["kind"] == "step":
+                self.finished_steps += 1
                 steps.append(event)
-            elif kind in _FOLDS:
-                _FOLDS[kind](self, event)
-            if isinstance(event.get("step"), int) and kind in ("step", "heartbeat"):
-                self.step = event["step"]
         return steps
 
-    def on_start(self, event: dict[str, Any]) -> None:
+    def on_process(self, event: dict[str, Any]) -> None:
         """A process of this rank begins; after a resume it is another one, and the old end counts no more."""
+        self._begin(event)
+        self.door = text(event, "door")
+        self._announced = True
+
+    def on_start(self, event: dict[str, Any]) -> None:
+        """The model is built. Trainers that announce no process begin with this event."""
+        if not self._announced:
+            self._begin(event)
+        self._announced = False
         self.start = event
-        self.end = None
-        pid, ticks = event.get("pid"), event.get("pid_start")
-        self.process = None
-        if isinstance(pid, int) and isinstance(ticks, int):
-            self.process = ProcessId(pid=pid, start_ticks=ticks)
+        self.started_t = number(event, "t")
+
+    def _begin(self, event: dict[str, Any]) -> None:
+        self.end = self.out_of_memory = self.door = self.started_t = None
+        self.start = {}
+        self.finished_steps = 0
+        self.pid, ticks = whole(event, "pid"), whole(event, "pid_start")
+        known = self.pid is not None and ticks is not None
+        self.process = ProcessId(pid=self.pid, start_ticks=ticks) if known else None  # pyright: ignore[reportArgumentType]
 
     def on_memory(self, event: dict[str, Any]) -> None:
         """Bytes by the trainer's own allocator."""
-        self.allocated_bytes = event.get("allocated_bytes", self.allocated_bytes)
-        peak = event.get("peak_allocated_bytes")
-        if isinstance(peak, int):
+        now, peak = whole(event, "allocated_bytes"), whole(event, "peak_allocated_bytes")
+        self.allocated_bytes = self.allocated_bytes if now is None else now
+        if peak is not None:
             self.peak_bytes = max(peak, self.peak_bytes or 0)
+
+    def on_out_of_memory(self, event: dict[str, Any]) -> None:
+        """What was held when the allocator gave up; the end follows."""
+        self.out_of_memory = event
+
+    def on_checkpoint(self, event: dict[str, Any]) -> None:
+        """How long the ranks say nothing while one is written."""
+        seconds = number(event, "seconds")
+        if seconds is not None:
+            self.checkpoint_s = max(seconds, self.checkpoint_s or 0.0)
 
     def on_warning(self, event: dict[str, Any]) -> None:
         """A finding of the trainer, kept once."""
-        message = f"rank {self.rank}: {event.get('message', event.get('rule', 'warning without a text'))}"
+        told = text(event, "message") or text(event, "rule") or "warning without a text"
+        message = f"rank {self.rank}: {told}"
         if message not in self.warnings:
             self.warnings.append(message)
 
     def on_end(self, event: dict[str, Any]) -> None:
         """The rank's last word."""
         self.end = End(
-            rank=self.rank, state=str(event.get("state")), reason=event.get("reason"), t=float(event.get("t", 0.0))
+            rank=self.rank,
+            state=str(event.get("state")),
+            reason=text(event, "reason"),
+            t=number(event, "t") or 0.0,
+            kind=text(event, "cause"),
+            step=whole(event, "step"),
         )
 
 
 _FOLDS = {
+    "process": RankEvents.on_process,
     "start": RankEvents.on_start,
     "memory": RankEvents.on_memory,
+    "out_of_memory": RankEvents.on_out_of_memory,
+    "checkpoint": RankEvents.on_checkpoint,
     "warning": RankEvents.on_warning,
     "end": RankEvents.on_end,
 }

@@ -6,103 +6,206 @@ comes first, then the earliest `end` event, the earliest error file, torchrun's 
 of that rank's log, and the last line of torchrun itself.
 """
 
-import json
-import re
 import signal
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
-from cpadvisor.rundir import AGENT_LOG, TORCHRUN_FOLDER
-from cpadvisor.watch.logs import rank_log, tail_file
+from cpadvisor.rundir import CONFIG_FILE
+from cpadvisor.watch.case import Case
+from cpadvisor.watch.clues import RankFailure
+from cpadvisor.watch.failure import KINDS, Failure
+from cpadvisor.watch.mends import mended
 from cpadvisor.watch.state import End
+from cpadvisor.watch.wording import kind_of, signal_in, step_in
 
-_FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*:\s*(-?\d+)")
-_AGENT_LINES = 400
-_LONGEST = 400
+MAX_EVIDENCE = 10
+LONGEST = 400
+_LONGEST_EVIDENCE = 200
 
-_KILLS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
-"""Signals that strike one rank alone; SIGTERM and SIGABRT come from torchrun and from NCCL's watchdog to its peers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankFailure:
-    """One row of torchrun's table of failures."""
-
-    rank: int
-    exit: int
-    """Negative for a signal."""
+_KILLS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTERM)
+"""Signals that strike one rank alone; SIGABRT comes from NCCL's watchdog, to the peers of the rank that is late."""
+_SHELL_BASE = 128
+"""A shell's exit status for a command that a signal ended, and the trainer's own for SIGTERM."""
 
 
-def torchrun_failures(run_dir: Path) -> tuple[RankFailure, ...]:
-    """The rows of the table that torchrun prints when it gives up, its root cause last."""
-    text = "\n".join(tail_file(run_dir / AGENT_LOG, lines=_AGENT_LINES))
-    return tuple(RankFailure(rank=int(rank), exit=int(code)) for rank, code in _FAILURE.findall(text))
-
-
-def root_cause(run_dir: Path, *, ends: Iterable[End], failures: tuple[RankFailure, ...], exit: int | None) -> str:
-    """One line that says why the run failed, with the rank that failed first."""
-    found = (
-        _killed(failures)
-        or _first_end(ends)
-        or _first_error_file(run_dir)
-        or _agent_killed(exit, failures)
-        or _last_words(run_dir, failures)
-        or _agent_words(run_dir)
-        or (f"the launcher ended with exit status {exit}" if exit is not None else "no rank and no log says why")
+def root_cause(case: Case) -> Failure:
+    """The first cause with its evidence, its mend and the command that mends it."""
+    finders = (
+        _killed,
+        _launcher_signalled,
+        _first_end,
+        _first_error_file,
+        _launcher_killed,
+        _full_disk,
+        _last_words,
+        _launcher_words,
     )
-    return found if len(found) <= _LONGEST else found[: _LONGEST - 1] + "…"
+    found = next((failure for find in finders if (failure := find(case)) is not None), None) or _unknown(case)
+    told = mended(found, case)
+    return replace(told, headline=cut(told.headline, LONGEST), evidence=shorten(told.evidence))
 
 
-def _killed(failures: tuple[RankFailure, ...]) -> str | None:
-    for failure in failures:
-        if -failure.exit in _KILLS:
-            name = signal.Signals(-failure.exit).name
-            hint = ": killed from outside, or by the kernel for want of host memory" if name == "SIGKILL" else ""
-            return f"rank {failure.rank} was ended by {name}{hint}"
+def cut(text: str, length: int) -> str:
+    """A text of at most so many characters; a longer one ends in an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def shorten(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The last 10 lines that say anything."""
+    return tuple(cut(line, _LONGEST_EVIDENCE) for line in lines if line.strip())[-MAX_EVIDENCE:]
+
+
+def _killed(case: Case) -> Failure | None:
+    for row in case.clues.first_failures:
+        signum = _signal_of(row.exit)
+        # Without its pid nobody can tell a rank that torchrun ended itself from one that another did.
+        if signum in _KILLS and (signum != signal.SIGTERM or row.pid is not None):
+            return _struck(case, row, signal.Signals(signum))
     return None
 
 
-def _first_end(ends: Iterable[End]) -> str | None:
-    failed = sorted((end for end in ends if end.state == "failed"), key=lambda end: end.t)
-    return next((f"rank {end.rank}: {end.reason}" for end in failed if end.reason), None)
+def _signal_of(status: int) -> int:
+    """The signal behind an exit status, 0 for none: -9 and 137 are 9."""
+    return -status if status < 0 else max(0, status - _SHELL_BASE)
 
 
-def _first_error_file(run_dir: Path) -> str | None:
-    """The earliest error.json of torch's @record: `{"message": {"message": …, "extraInfo": {"timestamp": …}}}`."""
-    found: list[tuple[int, int, str]] = []
-    for path in (run_dir / TORCHRUN_FOLDER).glob("*/attempt_*/*/error.json"):
-        try:
-            message = json.loads(path.read_text())["message"]
-            text = message if isinstance(message, str) else message["message"]
-            stamp = 0 if isinstance(message, str) else int(message["extraInfo"]["timestamp"])
-            found.append((stamp, int(path.parent.name), text.strip().splitlines()[0]))
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
-            continue
-    if not found:
+def _struck(case: Case, row: RankFailure, signum: signal.Signals) -> Failure:
+    by_kernel = signum == signal.SIGKILL and bool(case.oom_kills)
+    hints = {
+        signal.SIGKILL: ": killed from outside, or by the kernel for want of host memory",
+        signal.SIGTERM: " from outside",
+    }
+    hint = ": the kernel killed it for want of host memory" if by_kernel else hints.get(signum, "")
+    return Failure(
+        kind="host_memory" if by_kernel else "killed",
+        headline=f"rank {row.rank} was ended by {signum.name}{hint}",
+        rank=row.rank,
+        evidence=(f"torchrun: rank {row.rank}{_pid(row)} ended with exit status {row.exit}", *_kernel_lines(case)),
+    )
+
+
+def _pid(row: RankFailure) -> str:
+    return "" if row.pid is None else f" (pid {row.pid})"
+
+
+def _kernel_lines(case: Case) -> Iterator[str]:
+    if case.oom_kills:
+        yield f"the kernel killed {case.oom_kills} process(es) for want of memory while the run ran"
+    elif case.oom_kills == 0:
+        yield "the kernel killed no process for want of memory while the run ran"
+
+
+def _launcher_signalled(case: Case) -> Failure | None:
+    """torchrun says which signal ended it, and passes it on; on SIGTERM the ranks say themselves that they stopped."""
+    signum = signal_in(case.clues.agent_log)
+    if signum in (None, signal.SIGTERM) or case.clues.failures:
         return None
-    _, rank, text = min(found)
-    return f"rank {rank}: {text}"
+    return _launcher_end(case, int(signum or 0))
 
 
-def _agent_killed(exit: int | None, failures: tuple[RankFailure, ...]) -> str | None:
-    if exit is None or exit >= 0 or failures:
+def _launcher_killed(case: Case) -> Failure | None:
+    if case.exit is None or case.exit >= 0 or case.clues.failures:
         return None
-    return f"torchrun was ended by {signal.Signals(-exit).name} from outside"
+    return _launcher_end(case, -case.exit)
 
 
-def _last_words(run_dir: Path, failures: tuple[RankFailure, ...]) -> str | None:
-    if not failures:
+def _launcher_end(case: Case, signum: int) -> Failure:
+    status = "" if case.exit is None else f"torchrun's exit status is {case.exit}"
+    return Failure(
+        kind="launcher_killed",
+        headline=f"torchrun was ended by {signal.Signals(signum).name} from outside",
+        evidence=tuple(filter(None, (status, *_kernel_lines(case)))),
+    )
+
+
+def _first_end(case: Case) -> Failure | None:
+    failed = sorted((end for end in case.ends if end.state == "failed" and end.reason), key=lambda end: end.t)
+    return _ended(case, failed[0]) if failed else None
+
+
+def _ended(case: Case, end: End) -> Failure:
+    first, *rest = (end.reason or "").splitlines()
+    return Failure(
+        kind=_kind_of_end(end),
+        headline=f"rank {end.rank}: {first}",
+        rank=end.rank,
+        step=step_in(first) or end.step,
+        evidence=tuple(rest) or _trace(case, end.rank),
+    )
+
+
+def _kind_of_end(end: End) -> str:
+    """The trainer's own word, else what its reason tells; its refusal of a config begins with the config's path."""
+    if end.kind in KINDS:
+        return str(end.kind)
+    text = end.reason or ""
+    is_refusal = text.partition(":")[0].endswith(CONFIG_FILE)
+    return kind_of(text) or ("config" if is_refusal else "exception")
+
+
+def _trace(case: Case, rank: int) -> tuple[str, ...]:
+    """The traceback of a rank: from its error file, else from the end of its log."""
+    told = next((error.trace for error in case.clues.errors if error.rank == rank), ())
+    return told or _log_trace(case.clues.rank_logs.get(rank, ()))
+
+
+def _log_trace(lines: tuple[str, ...]) -> tuple[str, ...]:
+    starts = [place for place, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    return lines[starts[-1] :] if starts else lines[-3:]
+
+
+def _first_error_file(case: Case) -> Failure | None:
+    if not case.clues.errors:
         return None
-    root = failures[-1]
-    log = rank_log(run_dir, root.rank)
-    line = _last_line(log) if log is not None else None
-    return f"rank {root.rank}: {line}" if line else f"rank {root.rank} ended with exit status {root.exit}"
+    first = case.clues.errors[0]
+    return Failure(
+        kind=kind_of(first.message) or "exception",
+        headline=f"rank {first.rank}: {first.message}",
+        rank=first.rank,
+        step=step_in(first.message),
+        evidence=first.trace,
+    )
 
 
-def _agent_words(run_dir: Path) -> str | None:
-    return _last_line(run_dir / AGENT_LOG)
+def _full_disk(case: Case) -> Failure | None:
+    """Nobody said anything, and there is no space to say it in."""
+    space = case.clues.space
+    if space is None or not space.is_full:
+        return None
+    return Failure(
+        kind="disk_full",
+        headline=f"no rank could say why it ended, and the file system {space.place} has no space",
+    )
 
 
-def _last_line(path: Path) -> str | None:
-    return next((line.strip() for line in reversed(tail_file(path, lines=20)) if line.strip()), None)
+def _last_words(case: Case) -> Failure | None:
+    if not case.clues.failures:
+        return None
+    root = (case.clues.first_failures or case.clues.failures)[-1]
+    lines = case.clues.rank_logs.get(root.rank, ())
+    last = _last_line(lines)
+    return Failure(
+        kind=kind_of(last or "") or "exception",
+        headline=f"rank {root.rank}: {last}" if last else f"rank {root.rank} ended with exit status {root.exit}",
+        rank=root.rank,
+        evidence=_log_trace(lines),
+    )
+
+
+def _launcher_words(case: Case) -> Failure | None:
+    lines = _log_trace(case.clues.agent_log)
+    last = _last_line(lines)
+    if last is None:
+        return None
+    kind = next((kind for line in lines if (kind := kind_of(line)) is not None), "launcher")
+    return Failure(kind=kind, headline=last, evidence=lines)
+
+
+def _unknown(case: Case) -> Failure:
+    if case.exit is None:
+        return Failure(kind="lost", headline="no rank and no log says why")
+    return Failure(kind="launcher", headline=f"the launcher ended with exit status {case.exit}")
+
+
+def _last_line(lines: tuple[str, ...]) -> str | None:
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)

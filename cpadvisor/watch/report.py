@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from cpadvisor.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
-from cpadvisor.watch.view import Points, RunView
+from cpadvisor.watch.failure import Failure
+from cpadvisor.watch.view import LIVE_STATES, Points, RunView
 
 SCHEMA = 1
 
-_PUBLIC_STATES = {"launching": "running", "initialising": "running", "stopping": "running", "lost": "failed"}
+_PUBLIC_STATES = {**dict.fromkeys(LIVE_STATES, "running"), "out_of_memory": "failed", "lost": "failed"}
 
 
 def run_json(view: RunView) -> dict[str, Any]:
-    """What `launch` and `stop` print. `state` is running, done, failed or stopped; `phase` is the finer word."""
+    """What `launch` and `stop` print. `state` is running, done, failed or stopped; `phase` is the finer word.
+
+    `failure` is the root cause of a run that failed, is lost or hangs, `notes` what to know of its directory.
+    """
     return {"schema": SCHEMA, **_run_fields(view)}
 
 
@@ -65,6 +69,8 @@ def watch_json(view: RunView) -> dict[str, Any]:
                 "rank": rank.rank,
                 "pid": rank.pid,
                 "alive": rank.alive,
+                "halted": rank.halted,
+                "step": rank.step,
                 "gpu": rank.gpu,
                 "allocated_bytes": rank.allocated_bytes,
                 "peak_bytes": rank.peak_bytes,
@@ -77,10 +83,10 @@ def watch_json(view: RunView) -> dict[str, Any]:
 
 
 def exit_status(view: RunView) -> int:
-    """The exit status of a command that waited for this run: 0 done or still running, 130 stopped, 1 failed or lost."""
+    """The exit status of a command that waited for this run: 0 done or still running, 130 stopped, 1 failed."""
     if view.state == "stopped":
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if view.state in ("failed", "lost") else EXIT_DONE
+    return EXIT_FAILED if _PUBLIC_STATES.get(view.state, view.state) == "failed" else EXIT_DONE
 
 
 def last_value(points: Points) -> float | None:
@@ -96,4 +102,20 @@ def _run_fields(view: RunView) -> dict[str, Any]:
         "phase": view.state,
         "exit": view.exit,
         "reason": view.reason,
+        "failure": None if view.failure is None else failure_json(view.failure),
+        "notes": list(view.notes),
+    }
+
+
+def failure_json(failure: Failure) -> dict[str, Any]:
+    """A root cause; what does not apply to its kind is null."""
+    return {
+        "kind": failure.kind,
+        "headline": failure.headline,
+        "rank": failure.rank,
+        "step": failure.step,
+        "term": failure.term,
+        "evidence": list(failure.evidence),
+        "mend": failure.mend,
+        "command": failure.command,
     }

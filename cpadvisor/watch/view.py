@@ -26,6 +26,10 @@ class RankView:
     rank: int
     pid: int | None = None
     alive: bool = False
+    halted: bool = False
+    """Its process is stopped by a signal or held by a debugger."""
+    step: int | None = None
+    """The last step it told of."""
     gpu: int | None = None
     allocated_bytes: int | None = None
     peak_bytes: int | None = None

@@ -25,7 +25,7 @@ Pids = Callable[[Path], list[int]]
 
 
 def running(view: RunView) -> bool:
-    return all(rank.pid for rank in view.ranks) and view.step is not None
+    return all(rank.pid for rank in view.ranks) and view.state == "running"
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_training_stopped_in_mid_run_leaves_no_process(
     processes_of: Callable[[Path], list[int]],
 ) -> None:
     run_dir = launch.start(real_config(100_000), runs=runs)
-    running = poll_until(run_dir, lambda view: (view.step or 0) >= 2 or view.is_final, seconds=120)
+    running = poll_until(run_dir, lambda view: view.state == "running" or view.is_final, seconds=120)
     assert running.state == "running", (running.reason, tail(run_dir, 0, 20))
     assert all(rank.alive for rank in running.ranks)
     view = launch.stop(run_dir)

@@ -1,7 +1,15 @@
 import json
 from pathlib import Path
+from typing import Any
 
-from cpadvisor.watch.reason import RankFailure, root_cause, torchrun_failures
+import pytest
+
+from cpadvisor.processes import ProcessId
+from cpadvisor.runrecord import RunRecord
+from cpadvisor.watch.case import Case
+from cpadvisor.watch.clues import read_clues
+from cpadvisor.watch.failure import KINDS, Failure
+from cpadvisor.watch.reason import root_cause
 from cpadvisor.watch.state import End
 
 TABLE = """\
@@ -15,7 +23,7 @@ Failures:
   time      : 2026-11-22_12:00:01
   host      : node
   rank      : 0 (local_rank: 0)
-  exitcode  : -15 (pid: 52)
+  exitcode  : {peer} (pid: 52)
   error_file: <N/A>
   traceback : Signal 15 (SIGTERM) received by PID 52
 ------------------------------------------------------------
@@ -30,44 +38,108 @@ Root Cause (first observed failure):
 ============================================================
 """
 
+RECORD = RunRecord(
+    run="r",
+    interpreter="/venv/bin/python",
+    model="tiny",
+    sequence_len=8192,
+    world=4,
+    agent=ProcessId(pid=41, start_ticks=9),
+)
 
-def write_table(run_dir: Path, code: int) -> tuple[RankFailure, ...]:
-    (run_dir / "log-agent.txt").write_text(TABLE.format(code=code))
-    return torchrun_failures(run_dir)
+
+def write_table(run_dir: Path, code: int, *, peer: int = -15) -> None:
+    (run_dir / "log-agent.txt").write_text(TABLE.format(code=code, peer=peer))
 
 
-def write_error(run_dir: Path, rank: int, text: str, stamp: int) -> None:
+def write_error(run_dir: Path, rank: int, text: str, stamp: int, stack: str = "…") -> None:
     path = run_dir / "torchrun" / "none_ab" / "attempt_0" / str(rank) / "error.json"
     path.parent.mkdir(parents=True)
-    message = {"message": text, "extraInfo": {"py_callstack": "…", "timestamp": str(stamp)}}
+    message = {"message": text, "extraInfo": {"py_callstack": stack, "timestamp": str(stamp)}}
     path.write_text(json.dumps({"message": message}))
 
 
-def cause(run_dir: Path, *ends: End, failures: tuple[RankFailure, ...] = (), exit: int | None = 1) -> str:
-    return root_cause(run_dir, ends=ends, failures=failures, exit=exit)
+def failure(run_dir: Path, *ends: End, exit: int | None = 1, **more: Any) -> Failure:
+    clues = read_clues(run_dir, world=4)
+    found = root_cause(Case(record=RECORD, name="r", ends=ends, clues=clues, exit=exit, **more))
+    assert found.kind in KINDS
+    assert len(found.evidence) <= 10
+    return found
 
 
-def test_torchruns_table_is_read_with_its_root_cause_last(tmp_path: Path) -> None:
-    assert write_table(tmp_path, 1) == (RankFailure(rank=0, exit=-15), RankFailure(rank=2, exit=1))
+def cause(run_dir: Path, *ends: End, exit: int | None = 1) -> str:
+    return failure(run_dir, *ends, exit=exit).headline
+
+
+def failed(rank: int, reason: str, t: float = 5.0, **more: Any) -> End:
+    return End(rank=rank, state="failed", reason=reason, t=t, **more)
 
 
 def test_a_kill_from_outside_comes_before_what_its_peers_say(tmp_path: Path) -> None:
-    failures = write_table(tmp_path, -9)
-    peer = End(rank=0, state="failed", reason="RuntimeError: Connection closed by peer", t=5.0)
-    assert cause(tmp_path, peer, failures=failures).startswith("rank 2 was ended by SIGKILL")
+    write_table(tmp_path, -9)
+    found = failure(tmp_path, failed(0, "RuntimeError: Connection closed by peer"))
+    assert (
+        found.headline == "rank 2 was ended by SIGKILL: killed from outside, or by the kernel for want of host memory"
+    )
+    assert (found.kind, found.rank) == ("killed", 2)
+    assert found.evidence == ("torchrun: rank 2 (pid 54) ended with exit status -9",)
+    assert found.command == "cpadvisor launch --resume r"
+
+
+def test_a_peer_that_torchrun_had_to_kill_is_no_cause(tmp_path: Path) -> None:
+    write_table(tmp_path, 1, peer=-9)
+    assert cause(tmp_path, failed(2, "ValueError: bad token")) == "rank 2: ValueError: bad token"
+
+
+@pytest.mark.parametrize(("code", "name"), [(-15, "SIGTERM"), (143, "SIGTERM"), (-11, "SIGSEGV"), (137, "SIGKILL")])
+def test_a_rank_that_a_signal_ended_is_named_with_it(tmp_path: Path, code: int, name: str) -> None:
+    write_table(tmp_path, code)
+    found = failure(tmp_path, failed(0, "RuntimeError: Connection closed by peer"))
+    assert (found.kind, found.rank) == ("killed", 2)
+    assert found.headline.startswith(f"rank 2 was ended by {name}")
+
+
+def test_a_kill_while_the_kernel_ran_out_of_memory_is_the_kernels(tmp_path: Path) -> None:
+    write_table(tmp_path, -9)
+    found = failure(tmp_path, oom_kills=1)
+    assert (found.kind, found.headline) == (
+        "host_memory",
+        "rank 2 was ended by SIGKILL: the kernel killed it for want of host memory",
+    )
+    assert "the kernel killed 1 process(es) for want of memory while the run ran" in found.evidence
+    assert found.mend is not None and "free -h" in found.mend
+
+
+def test_a_kill_while_the_kernel_killed_nothing_stays_one_from_outside(tmp_path: Path) -> None:
+    write_table(tmp_path, -9)
+    found = failure(tmp_path, oom_kills=0)
+    assert found.kind == "killed"
+    assert "the kernel killed no process for want of memory while the run ran" in found.evidence
 
 
 def test_a_peer_that_torchrun_ended_is_no_cause(tmp_path: Path) -> None:
-    failures = write_table(tmp_path, 1)
-    (tmp_path / "log-rank2.txt").write_text("Traceback\nValueError: bad token\n\n")
-    assert cause(tmp_path, failures=failures) == "rank 2: ValueError: bad token"
+    write_table(tmp_path, 1)
+    (tmp_path / "log-rank2.txt").write_text("Traceback (most recent call last):\n  File x\nValueError: bad token\n\n")
+    found = failure(tmp_path)
+    assert (found.headline, found.kind, found.rank) == ("rank 2: ValueError: bad token", "exception", 2)
+    assert found.evidence == ("Traceback (most recent call last):", "  File x", "ValueError: bad token")
 
 
 def test_the_rank_that_failed_first_is_named_not_the_lowest(tmp_path: Path) -> None:
-    first = End(rank=3, state="failed", reason="OutOfMemoryError: loss", t=5.0)
-    later = End(rank=0, state="failed", reason="RuntimeError: Connection closed by peer", t=5.1)
+    first = failed(3, "IndexError: loss")
+    later = failed(0, "RuntimeError: Connection closed by peer", t=5.1)
     ended = End(rank=1, state="stopped", reason="SIGTERM", t=4.0)
-    assert cause(tmp_path, later, first, ended) == "rank 3: OutOfMemoryError: loss"
+    assert cause(tmp_path, later, first, ended) == "rank 3: IndexError: loss"
+
+
+def test_the_trace_of_the_rank_that_failed_first_is_the_evidence(tmp_path: Path) -> None:
+    lines = "\n".join(f'  File "/code/part{number}.py", line {number}, in f' for number in range(20))
+    write_error(tmp_path, 1, "ValueError: x", 5, f"Traceback (most recent call last):\n{lines}\n\x1b[31mValueError: x")
+    write_error(tmp_path, 0, "RuntimeError: peer gone", 5, "other")
+    found = failure(tmp_path, failed(1, "ValueError: x"))
+    assert len(found.evidence) == 10
+    assert found.evidence[-2:] == ('  File "/code/part19.py", line 19, in f', "ValueError: x")
+    assert found.command == "cpadvisor logs r --rank 1"
 
 
 def test_the_earliest_error_file_speaks_where_no_event_does(tmp_path: Path) -> None:
@@ -76,22 +148,56 @@ def test_the_earliest_error_file_speaks_where_no_event_does(tmp_path: Path) -> N
     assert cause(tmp_path) == "rank 1: FileNotFoundError: train.txt"
 
 
-def test_a_torn_error_file_is_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ['{"message"', "[]", '{"message": 3}', '{"message": {"message": ""}}', "\xff"])
+def test_an_error_file_of_another_shape_is_passed_over(tmp_path: Path, content: str) -> None:
     write_error(tmp_path, 0, "RuntimeError: x", 1002)
     write_error(tmp_path, 1, "never read", 1)
     torn = tmp_path / "torchrun" / "none_ab" / "attempt_0" / "1" / "error.json"
-    torn.write_text('{"message"')
+    torn.write_text(content, encoding="latin-1")
     assert cause(tmp_path) == "rank 0: RuntimeError: x"
 
 
 def test_a_rank_without_words_is_told_by_its_exit_status(tmp_path: Path) -> None:
-    assert cause(tmp_path, failures=write_table(tmp_path, 3)) == "rank 2 ended with exit status 3"
+    write_table(tmp_path, 3)
+    assert cause(tmp_path) == "rank 2 ended with exit status 3"
 
 
 def test_torchrun_itself_is_asked_last(tmp_path: Path) -> None:
-    (tmp_path / "log-agent.txt").write_text("Traceback\nModuleNotFoundError: No module named 'torch'\n")
-    assert cause(tmp_path) == "ModuleNotFoundError: No module named 'torch'"
-    assert cause(tmp_path, exit=-9) == "torchrun was ended by SIGKILL from outside"
+    (tmp_path / "log-agent.txt").write_text("Traceback (most recent call last):\n  x\nRuntimeError: no rendezvous\n")
+    found = failure(tmp_path)
+    assert (found.kind, found.headline, found.command) == (
+        "launcher",
+        "RuntimeError: no rendezvous",
+        "cpadvisor doctor",
+    )
+    assert found.evidence[-1] == "RuntimeError: no rendezvous"
+
+
+def test_a_launcher_that_a_signal_ended_is_named_with_it(tmp_path: Path) -> None:
+    (tmp_path / "log-agent.txt").write_text("W1122 12:00:01.000 41 starting\n")
+    found = failure(tmp_path, exit=-9)
+    assert (found.kind, found.headline) == ("launcher_killed", "torchrun was ended by SIGKILL from outside")
+
+
+def test_a_hang_up_that_torchrun_passed_on_comes_before_the_ranks_that_obeyed(tmp_path: Path) -> None:
+    told = "torch.distributed.elastic.multiprocessing.api.SignalException: Process 41 got signal: 2\n"
+    (tmp_path / "log-agent.txt").write_text(told)
+    found = failure(tmp_path, failed(0, "KeyboardInterrupt: "))
+    assert (found.kind, found.headline) == ("launcher_killed", "torchrun was ended by SIGINT from outside")
+
+
+def test_a_sigterm_that_came_after_a_failure_is_not_its_cause(tmp_path: Path) -> None:
+    told = "torch.distributed.elastic.multiprocessing.api.SignalException: Process 41 got signal: 15\n"
+    (tmp_path / "log-agent.txt").write_text(told)
+    assert cause(tmp_path, failed(1, "ValueError: x")) == "rank 1: ValueError: x"
+
+
+def test_an_interpreter_without_torch_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
+    told = "/venv/bin/python: Error while finding module specification for 'torch.distributed.run' "
+    (tmp_path / "log-agent.txt").write_text(told + "(ModuleNotFoundError: No module named 'torch')\n")
+    found = failure(tmp_path)
+    assert (found.kind, found.headline) == ("no_torch", "/venv/bin/python has no torch")
+    assert found.command == "/venv/bin/python -m pip install 'cpadvisor[train]'"
 
 
 def test_where_nothing_speaks_that_is_said(tmp_path: Path) -> None:
@@ -100,5 +206,39 @@ def test_where_nothing_speaks_that_is_said(tmp_path: Path) -> None:
 
 
 def test_a_long_reason_is_cut(tmp_path: Path) -> None:
-    told = cause(tmp_path, End(rank=0, state="failed", reason="x" * 5000, t=1.0))
+    told = cause(tmp_path, failed(0, "x" * 5000))
     assert len(told) == 400 and told.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("loss is nan and gradient norm nan at step 3; lower learning_rate or max_grad_norm", "not_a_number"),
+        ("out of GPU memory: Tried to allocate 2.00 GiB", "out_of_memory"),
+        ("OSError: [Errno 28] No space left on device", "disk_full"),
+        ("/runs/r/config.yaml: 2 errors\n  - seed -4\n  - colour: unknown", "config"),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried", "host_memory"),
+        ("ValueError: bad token", "exception"),
+    ],
+)
+def test_the_words_of_a_trainer_that_names_no_kind_are_understood(tmp_path: Path, reason: str, kind: str) -> None:
+    assert failure(tmp_path, failed(1, reason)).kind == kind
+
+
+def test_the_trainers_own_word_for_the_kind_counts(tmp_path: Path) -> None:
+    assert failure(tmp_path, failed(1, "ValueError: x", kind="disk_full")).kind == "disk_full"
+    assert failure(tmp_path, failed(1, "ValueError: x", kind="of another version")).kind == "exception"
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_step_and_the_rate(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("base_model: tiny\nlearning_rate: 1e-3\n")
+    reason = "loss is nan and gradient norm nan at step 3; lower learning_rate or max_grad_norm"
+    found = failure(tmp_path, failed(1, reason, step=4))
+    assert (found.step, found.command) == (3, "cpadvisor doctor r --symptom nan")
+    assert found.mend is not None and "learning_rate (now 0.001)" in found.mend
+
+
+def test_what_the_trainer_refuses_of_a_config_is_the_evidence(tmp_path: Path) -> None:
+    found = failure(tmp_path, failed(0, "/runs/r/config.yaml: 2 errors\n  - seed -4 is wrong\n  - colour is unknown"))
+    assert found.headline == "rank 0: /runs/r/config.yaml: 2 errors"
+    assert found.evidence == ("  - seed -4 is wrong", "  - colour is unknown")

@@ -1,9 +1,11 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.report import exit_status, last_value, logs_json, run_json, runs_json, watch_json
 from cpadvisor.watch.view import FINAL_STATES, LIVE_STATES, RankView, RunView
 
@@ -39,13 +41,33 @@ def test_launch_and_stop_print_the_agreed_fields() -> None:
         "phase": "done",
         "exit": 0,
         "reason": None,
+        "failure": None,
+        "notes": [],
     }
+
+
+def test_a_failure_is_an_object_with_every_field() -> None:
+    failure = Failure(kind="killed", headline="rank 1 was ended by SIGKILL", rank=1, evidence=("a", "b"), command="c")
+    view = replace(VIEW, state="failed", failure=failure, notes=("run.json has schema 7",))
+    shape = run_json(view)
+    assert shape["failure"] == {
+        "kind": "killed",
+        "headline": "rank 1 was ended by SIGKILL",
+        "rank": 1,
+        "step": None,
+        "term": None,
+        "evidence": ["a", "b"],
+        "mend": None,
+        "command": "c",
+    }
+    assert shape["notes"] == ["run.json has schema 7"]
+    assert watch_json(view)["failure"] == runs_json([view])["runs"][0]["failure"] == shape["failure"]
 
 
 def test_programs_see_four_states_only() -> None:
     public = {state: run_json(with_state(state))["state"] for state in (*LIVE_STATES, *FINAL_STATES)}
     assert {public[state] for state in LIVE_STATES} == {"running"}
-    assert [public[state] for state in FINAL_STATES] == ["done", "failed", "stopped", "failed"]
+    assert [public[state] for state in FINAL_STATES] == ["done", "failed", "failed", "stopped", "failed"]
 
 
 def test_runs_add_when_what_and_how_long() -> None:
@@ -72,7 +94,17 @@ def test_the_last_value_of_nothing_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "status"), [("done", 0), ("failed", 1), ("lost", 1), ("stopped", 130), ("running", 0), ("stopping", 0)]
+    ("state", "status"),
+    [
+        ("done", 0),
+        ("failed", 1),
+        ("out_of_memory", 1),
+        ("lost", 1),
+        ("stopped", 130),
+        ("running", 0),
+        ("hung", 0),
+        ("stopping", 0),
+    ],
 )
 def test_a_run_gives_its_command_an_exit_status(state: str, status: int) -> None:
     assert exit_status(with_state(state)) == status

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpadvisor.watch.state import End, Evidence, derive
+from cpadvisor.watch.state import End, Evidence, derive, silence_limit_s
 from cpadvisor.watch.view import FINAL_STATES, LIVE_STATES
 
 
@@ -21,10 +21,19 @@ def seen(**facts: object) -> str:
     ("facts", "state"),
     [
         ({"alive": True}, "launching"),
-        ({"alive": True, "started_ranks": 1}, "initialising"),
-        ({"alive": True, "started_ranks": 2, "stepped": True}, "running"),
-        ({"alive": True, "started_ranks": 2, "stepped": True, "stop_asked_t": 5.0}, "stopping"),
-        ({"alive": True, "ends": (end(0, "done"), end(1, "done")), "stepped": True}, "running"),
+        ({"alive": True, "spoken_ranks": 1}, "initialising"),
+        ({"alive": True, "spoken_ranks": 2, "started_ranks": 1}, "warming_up"),
+        ({"alive": True, "spoken_ranks": 2, "started_ranks": 2, "finished_steps": 2}, "warming_up"),
+        ({"alive": True, "spoken_ranks": 2, "started_ranks": 2, "finished_steps": 3}, "running"),
+        ({"alive": True, "spoken_ranks": 2, "finished_steps": 3, "stop_asked_t": 5.0}, "stopping"),
+        ({"alive": True, "ends": (end(0, "done"), end(1, "done")), "finished_steps": 3}, "running"),
+        ({"alive": True, "finished_steps": 3, "halted": True}, "hung"),
+        ({"alive": True, "spoken_ranks": 1, "halted": True}, "hung"),
+        ({"alive": True, "finished_steps": 3, "silent_s": 60.0, "silence_limit_s": 60.0}, "running"),
+        ({"alive": True, "finished_steps": 3, "silent_s": 60.1, "silence_limit_s": 60.0}, "hung"),
+        ({"alive": True, "silent_s": 60.1, "silence_limit_s": 60.0}, "hung"),
+        ({"alive": True, "halted": True, "stop_asked_t": 5.0}, "stopping"),
+        ({"halted": True, "silent_s": 90.0, "silence_limit_s": 60.0}, "lost"),
         ({"agent_known": False, "age_s": 1.0}, "launching"),
         ({"agent_known": False}, "lost"),
         ({}, "lost"),
@@ -58,14 +67,37 @@ def test_a_run_that_finished_before_the_stop_reached_it_is_done() -> None:
 
 @given(
     alive=st.booleans(),
+    halted=st.booleans(),
     known=st.booleans(),
     stop=st.none() | st.floats(0, 20),
     exit=st.none() | st.integers(-15, 3),
     states=st.lists(st.sampled_from(["done", "failed", "stopped"]), max_size=2),
 )
 def test_what_lives_is_never_final_and_what_is_gone_never_runs(
-    alive: bool, known: bool, stop: float | None, exit: int | None, states: list[str]
+    alive: bool, halted: bool, known: bool, stop: float | None, exit: int | None, states: list[str]
 ) -> None:
     ends = tuple(end(rank, state) for rank, state in enumerate(states))
-    state = seen(alive=alive, agent_known=known, stop_asked_t=stop, exit=exit, ends=ends)
+    state = seen(alive=alive, halted=halted, agent_known=known, stop_asked_t=stop, exit=exit, ends=ends)
     assert state in (LIVE_STATES if alive else FINAL_STATES)
+
+
+def limit(**facts: float | bool | None) -> float:
+    values = {"step_s": None, "expected_step_s": None, "checkpoint_s": None, "is_stepping": True, **facts}
+    return silence_limit_s(**values)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("facts", "seconds"),
+    [
+        ({"step_s": 2.0}, 60.0),
+        ({"step_s": 14.0}, 140.0),
+        ({"step_s": 2.0, "checkpoint_s": 45.0}, 135.0),
+        ({"is_stepping": False}, 600.0),
+        ({"is_stepping": False, "expected_step_s": 90.0}, 900.0),
+        ({"is_stepping": False, "step_s": 2.0, "expected_step_s": 90.0}, 600.0),
+    ],
+)
+def test_a_silence_is_a_hang_after_ten_steps_and_never_within_a_minute_or_the_set_up(
+    facts: dict[str, float], seconds: float
+) -> None:
+    assert limit(**facts) == seconds

@@ -1,0 +1,52 @@
+"""What kind of failure a line of a log or an error message tells of."""
+
+import re
+from collections.abc import Iterable
+
+_KINDS = (
+    (
+        "out_of_memory",
+        re.compile(r"out of GPU memory|CUDA out of memory|torch\.(?:cuda\.)?OutOfMemoryError|ALLOC_FAILED"),
+    ),
+    ("disk_full", re.compile(r"No space left on device|ENOSPC|Disk quota exceeded|EDQUOT")),
+    ("port_taken", re.compile(r"EADDRINUSE|[Aa]ddress already in use")),
+    ("no_torch", re.compile(r"No module named '?torch\b")),
+    ("host_memory", re.compile(r"Cannot allocate memory|can't allocate memory|\bMemoryError\b")),
+    ("not_a_number", re.compile(r"\b(?:loss|gradient norm)\b.* (?:is|are) (?:nan|inf|-inf|not a number|not finite)\b")),
+)
+_PORT = re.compile(r"\bport:? (\d{1,5})\b|', (\d{1,5})\)|(?:\d|\]):(\d{1,5})\b")
+_STEP = re.compile(r"\bstep (\d+)\b")
+_SIGNAL = re.compile(r"SignalException: Process \d+ got signal: (\d+)")
+_SHM = "/dev/shm"
+
+
+def kind_of(text: str) -> str | None:
+    """The kind that a line names; None for any other error."""
+    return next((kind for kind, pattern in _KINDS if pattern.search(text)), None)
+
+
+def first_of_kind(lines: Iterable[str], kind: str) -> str | None:
+    """The first line that tells of this kind."""
+    return next((line for line in lines if kind_of(line) == kind), None)
+
+
+def port_in(line: str) -> int | None:
+    """The port that a line about a taken address names: `port: 29500, … EADDRINUSE`, `('127.0.0.1', 29500)`."""
+    found = _PORT.search(line)
+    return None if found is None else int(next(filter(None, found.groups())))
+
+
+def step_in(text: str) -> int | None:
+    """The step that a message names: `loss is nan and gradient norm nan at step 3; …`."""
+    found = _STEP.search(text)
+    return int(found[1]) if found else None
+
+
+def signal_in(lines: Iterable[str]) -> int | None:
+    """The signal that ended torchrun, where its own log says so."""
+    return next((int(found[1]) for line in lines if (found := _SIGNAL.search(line))), None)
+
+
+def is_about_shared_memory(text: str) -> bool:
+    """Whether the file system that is full is the one in memory, which NCCL and data loaders use."""
+    return _SHM in text or "/torch_" in text
