@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from cpadvisor.plan.traffic import (
     layer_reduce_bytes,
     replica_bytes,
     ring_hop_bytes,
+    ring_step_bytes,
     ring_tokens_needed,
     root_gather_bytes,
     tensor_parallel_bytes,
@@ -83,3 +85,16 @@ def test_replicas_reduce_a_shard_and_tp_sums_the_hidden_state(ring):
 def test_grouped_heads_hide_a_hop_from_857_tokens_on_at_350_gigabytes_a_second(ring):
     # 2 x (8 / 32) x 600e12 / 350e9 = 857.
     assert ring_tokens_needed(ring, flops_per_s=600e12, bytes_per_s=350e9) == pytest.approx(857, abs=0.5)
+
+
+def test_what_a_rank_sends_in_a_step_is_the_sum_of_its_hops():
+    # tiny at 512 tokens over 2: a hop is 2 tensors x 256 tokens x 4 heads x 16 x 4 bytes = 128 KiB, float32 gradients
+    # as much. Two layers, forward, backward and gradients: 6 hops.
+    hop = ring_hop_bytes(tokens=512, kv_heads=4, head_dim=16, layout=Layout(cp=2), width=4)
+    assert hop == 128 * 1024
+    step = partial(ring_step_bytes, hop=hop, gradient_hop=hop, layers=2)
+    assert step(cp=2, recomputed_layers=0, micro_batches=1) == 6 * hop
+    # A recomputed layer repeats its forward hop, each micro-batch takes all of them, cp 4 has three where cp 2 has one.
+    assert step(cp=2, recomputed_layers=2, micro_batches=1) == 8 * hop
+    assert step(cp=2, recomputed_layers=0, micro_batches=3) == 18 * hop
+    assert step(cp=4, recomputed_layers=0, micro_batches=1) == 18 * hop

@@ -1,0 +1,162 @@
+"""The two runs, one after the other, each in a run directory of its own; whatever goes wrong, nothing runs on."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cpadvisor import launch
+from cpadvisor.errors import LaunchError, ModelError
+from cpadvisor.launch.jobfile import JobFile
+from cpadvisor.parity.pair import Pair
+from cpadvisor.parity.readings import Reading, read_run
+from cpadvisor.parity.room import model_of, whole_number
+from cpadvisor.parity.verdict import Verdict, judge
+from cpadvisor.plan.layout import Layout
+from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, ring_hop_bytes, ring_step_bytes
+from cpadvisor.rundir import state_root, write_atomically
+from cpadvisor.watch.view import RunView
+
+PURPOSE = "parity"
+"""Stands in the names of the run directories, which end in the layout: `…-tiny-parity-1x1x1x2`."""
+
+FAULT_VARIABLE = "CPADVISOR_FAULT"
+"""Asks the trainer to err on purpose. The run at cp 1 is the measure, so it goes without."""
+
+OnView = Callable[[RunView], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Two runs and what they show."""
+
+    verdict: Verdict
+    parallel: Reading
+    whole: Reading
+    notes: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the trainer warned of, at cp n first, each once."""
+        told = [text for reading in (self.parallel, self.whole) for rank in reading.ranks for text in rank.warnings]
+        return tuple(dict.fromkeys(told))
+
+
+class _HungError(Exception):
+    """A run stands still; what was being waited for will not come."""
+
+    def __init__(self, view: RunView) -> None:
+        self.view = view
+
+
+def run_pair(
+    pair: Pair,
+    *,
+    runs: Path | None = None,
+    python: str | None = None,
+    on_start: Callable[[Path], None] = lambda _: None,
+    on_view: OnView = lambda _: None,
+) -> Outcome:
+    """Train both configs of a pair, the parallel one first, and compare them.
+
+    Raises LaunchError where one of them does not reach its end, with its reason; KeyboardInterrupt stops the run that
+    is under way and starts no other.
+    """
+    parallel = _run(pair, pair.cp, pair.parallel, runs, python, on_start, on_view)
+    whole = _run(pair, 1, pair.whole, runs, python, on_start, on_view)
+    verdict = judge(whole, parallel, steps=pair.steps, step_bytes=expected_bytes(pair, parallel))
+    return Outcome(verdict=verdict, parallel=parallel, whole=whole, notes=pair.notes)
+
+
+def _run(
+    pair: Pair,
+    cp: int,
+    text: str,
+    runs: Path | None,
+    python: str | None,
+    on_start: Callable[[Path], None],
+    on_view: OnView,
+) -> Reading:
+    directory: Path | None = None
+    try:
+        config, environ = _config(pair.job, cp, text), _environment(cp)
+        directory = launch.start(config, runs=runs, python=python, purpose=PURPOSE, environ=environ)
+        on_start(directory)
+        view = launch.wait(directory, lambda view: _look(view, on_view))
+    except _HungError as hung:
+        view = launch.stop(hung.view.directory)
+        raise _not_ended(hung.view, cp) from None
+    except BaseException:
+        if directory is not None:
+            launch.stop(directory)
+        raise
+    if view.state == "stopped":
+        raise KeyboardInterrupt
+    if view.state != "done":
+        raise _not_ended(view, cp)
+    return read_run(
+        directory,
+        world=view.world,
+        cp=cp,
+        sequence_len=pair.sequence_len,
+        micro_batch=whole_number(pair.job, "micro_batch_size"),
+    )
+
+
+def _environment(cp: int) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if cp > 1 or name != FAULT_VARIABLE}
+
+
+def _look(view: RunView, on_view: OnView) -> None:
+    on_view(view)
+    if view.state == "hung":
+        raise _HungError(view)
+
+
+def _not_ended(view: RunView, cp: int) -> LaunchError:
+    reason = view.failure.headline if view.failure is not None else view.reason or view.state
+    return LaunchError(
+        f"the run at cp {cp} did not reach its end: {reason}; `cpadvisor doctor {view.run}` says more, "
+        f"`cpadvisor logs {view.run}` shows what it printed"
+    )
+
+
+def _config(job: JobFile, cp: int, text: str) -> Path:
+    """Where the config of a run lies: one file a user's file and cp, so that none is left behind by each try."""
+    mark = hashlib.sha256(str(job.path).encode()).hexdigest()[:8]
+    path = state_root() / "configs" / f"{job.path.stem}-{mark}-{PURPOSE}-cp{cp}.yaml"
+    write_atomically(path, text)
+    return path
+
+
+def expected_bytes(pair: Pair, parallel: Reading) -> int | None:
+    """What each rank has to send round its ring in a step; None where the model's shape is not known."""
+    try:
+        model = model_of(pair.job)
+    except ModelError:
+        return None
+    width = BF16_BYTES if parallel.on_gpu else FLOAT32_BYTES
+    hop = whole_number(pair.job, "micro_batch_size") * ring_hop_bytes(
+        tokens=pair.sequence_len,
+        kv_heads=model.kv_heads,
+        head_dim=model.head_dim,
+        layout=Layout(cp=pair.cp),
+        width=width,
+    )
+    return ring_step_bytes(
+        hop=hop,
+        gradient_hop=hop * FLOAT32_BYTES // width,
+        cp=pair.cp,
+        layers=model.layers,
+        recomputed_layers=_recomputed_layers(pair.job, model.layers),
+        micro_batches=whole_number(pair.job, "gradient_accumulation_steps"),
+    )
+
+
+def _recomputed_layers(job: JobFile, layers: int) -> int:
+    """Layers whose forward pass runs a second time, ring and all."""
+    asked = job.own.get("recompute")
+    if isinstance(asked, dict) and asked:
+        return asked.get("full") or 0
+    return layers if job.values.get("gradient_checkpointing") else 0
