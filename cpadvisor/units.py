@@ -113,6 +113,13 @@ def format_percent(fraction: float | None) -> str:
     return DASH if fraction is None else f"{fraction * 100:.0f} %"
 
 
+def format_clock(seconds: float) -> str:
+    """A place in time as players show it: `0:12`, `1:23`, `1:02:03`; parts of a second are cut off."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def format_change(fraction: float | None) -> str:
     """A difference as a share of one with its sign: `+2 %`, `−17 %`, `0 %`; below half a percent it is `0 %`."""
     if fraction is None:

@@ -18,6 +18,7 @@ from cpadvisor.tui.archive import Archive
 from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
 from cpadvisor.tui.messages import Failed, attempt
 from cpadvisor.tui.remembered import recall, state_path
+from cpadvisor.tui.screens.base import NARROW
 from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.node import NodeScreen
@@ -54,7 +55,7 @@ class CpadvisorApp(Archive):
         "runs": RunsScreen,
     }
     DEFAULT_MODE = "node"
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (110, "-wide")]
+    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (NARROW, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (32, "-tall")]
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[Any]] = [*APP_KEYS]

@@ -184,7 +184,7 @@ class Archive(Clinic):
             self.notify(self.words["lives"], title=entry.name, severity="warning", markup=False)
             return
         answers = (("y", "yes", self.words["resume it"]), ("esc", "stay", self.words["change nothing"]))
-        question = Question(self.words["resume"], f"{entry.name}: {self.words['go on from']}", answers)
+        question = Question(self.words["resume"], f"{entry.name}\n{self.words['go on from']}", answers)
         self.push_screen(question, partial(self._resume_answered, entry))
 
     async def _resume_answered(self, entry: Entry, answer: str | None) -> None:
@@ -197,7 +197,7 @@ class Archive(Clinic):
             self.notify(self.words["lives stop first"], title=entry.name, severity="warning", markup=False)
             return
         answers = (("y", "yes", self.words["delete it"]), ("esc", "stay", self.words["change nothing"]))
-        question = Question(self.words["delete"], f"{entry.name}: {self.words['with all in it']}", answers)
+        question = Question(self.words["delete"], f"{entry.name}\n{self.words['with all in it']}", answers)
         self.push_screen(question, partial(self._delete_answered, entry))
 
     def _delete_answered(self, entry: Entry, answer: str | None) -> None:

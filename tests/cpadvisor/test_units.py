@@ -56,3 +56,7 @@ def test_a_length_that_is_shown_reads_back_as_itself(tokens):
 @pytest.mark.parametrize(("fraction", "text"), [(None, "–"), (0.021, "+2 %"), (-0.17, "−17 %"), (0.004, "0 %")])
 def test_a_change_shows_its_sign_and_a_small_one_none(fraction, text):
     assert units.format_change(fraction) == text
+
+
+def test_a_place_in_time_reads_as_players_show_it():
+    assert [units.format_clock(seconds) for seconds in (0, 12.9, 83, 3723)] == ["0:00", "0:12", "1:23", "1:02:03"]

@@ -1,9 +1,11 @@
 """What every stage screen has: the context strip, a body, the footer, and the notice of a small terminal."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
@@ -37,14 +39,29 @@ STATES: Mapping[str, tuple[str, str]] = {
     "lost": ("✖", "bad"),
 }
 """The mark and the tone of each state of a run; the mark tells it without colour too."""
+NARROW = 110
+"""Columns below which panels stand below each other; where the app's breakpoint is."""
 
 
 class StageScreen(Screen[None]):
     """One stage. Subclasses compose a body and show a session."""
 
     MODE = ""
+    QUIET: ClassVar[frozenset[str]] = frozenset()
+    """Ids of the app's keys that work here too and stand in the help, but leave the footer to the screen's own."""
 
     session: reactive[Session] = reactive(Session, always_update=False)
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """The keys that act now; the footer shows those that it is told to."""
+        found = super().active_bindings
+        return {
+            key: active._replace(binding=replace(active.binding, show=False))
+            if active.binding.id in self.QUIET
+            else active
+            for key, active in found.items()
+        }
 
     @property
     def words(self) -> Words:

@@ -10,7 +10,7 @@ from textual.message import Message
 
 from cpadvisor.tui.exam import LOOKED_AT, MARKS, counts, matching
 from cpadvisor.tui.i18n import Words
-from cpadvisor.tui.screens.base import StageScreen, panel
+from cpadvisor.tui.screens.base import NARROW, StageScreen, panel
 from cpadvisor.tui.screens.picker import Picker
 from cpadvisor.tui.session import Session
 from cpadvisor.tui.widgets.facts import Fact, Facts
@@ -30,6 +30,7 @@ class DoctorScreen(StageScreen):
 
     MODE = "doctor"
     AUTO_FOCUS = "#found"
+    QUIET = frozenset({"cpu", "launch", "stop"})
     BINDINGS: ClassVar = [
         Binding("v", "app.next_subject", "Subject", id="doctor-subject", tooltip="This machine, the config, the run"),
         Binding("s", "symptom", "Symptom", id="doctor-symptom", tooltip="Begin at what you see: the checks behind it"),
@@ -69,15 +70,21 @@ class DoctorScreen(StageScreen):
             yield Facts(id="finding")
             yield Facts(id="finding-card")
 
+    def on_resize(self) -> None:
+        """The card's rows have a panel of their own where there is room."""
+        super().on_resize()
+        self.show(self.session)
+
     def show(self, session: Session) -> None:
         """Hand the exam to the widgets."""
         self._listed = self._wanted(session)
         table = self.query_one("#found", RowTable)
         looking = session.busy == "exam"
-        said = session.problems.get("exam") or (self._looking(session) if looking else self.words["no such check"])
+        examined = session.exam is not None and session.exam.subject.kind == session.subject
+        said = self.words["looking at" if looking else "no such check" if examined else "not examined"]
         numbered = session.symptom is not None
         rows = tuple(found_row(one, place if numbered else None) for place, one in enumerate(self._listed, start=1))
-        table.grid = Grid(columns=FOUND_COLUMNS, rows=rows, empty=said)
+        table.grid = Grid(columns=found_columns(self.words), rows=rows, empty=said)
         self._keep_cursor(table)
         panel(table, self._title(session), self._counts(session, looking=looking))
         self._show_finding(session)
@@ -117,24 +124,29 @@ class DoctorScreen(StageScreen):
             for place, (severity, number) in enumerate(shown)
         )
 
-    def _looking(self, session: Session) -> str:
-        return f"{self.words['looking at']} {LOOKED_AT[session.subject]}"
+    def _said(self, session: Session) -> tuple[Line, ...]:
+        """What stands in place of a finding: what is looked at, or why nothing could be."""
+        if session.busy == "exam":
+            return (((f"{self.words['looking at']} {LOOKED_AT[session.subject]}", "muted"),),)
+        problem = session.problems.get("exam")
+        return ((("▲ ", "warn"), (problem, "plain")),) if problem else ()
 
     def _show_finding(self, session: Session) -> None:
         finding, card = self.query_one("#finding", Facts), self.query_one("#finding-card", Facts)
         one = self._chosen
         if one is None:
-            looking = session.busy == "exam"
-            lines: tuple[Line, ...] = (((self._looking(session), "muted"),),) if looking else ()
-            finding.facts, card.facts = (Fact(lines=lines),), ()
+            finding.facts, card.facts = (Fact(lines=self._said(session)),), ()
             panel(finding, self.words["finding"])
             card.display = False
             return
         mark, tone = MARKS[one.severity]
-        finding.facts = finding_facts(one, self._mend, self.words)
+        rows = card_facts(one, self.words)
+        narrow = self.size.width < NARROW
+        blank = Fact(lines=(((" ", "plain"),),))
+        finding.facts = (*finding_facts(one, self._mend, self.words), *((blank, *rows) if narrow and rows else ()))
         panel(finding, ((f"{mark} ", tone), (one.title, tone if one.severity != "ok" else "plain")), one.rule)
-        card.facts = card_facts(one, self.words)
-        card.display = bool(card.facts)
+        card.facts = rows
+        card.display = bool(rows) and not narrow
         panel(card, self.words["card says"], " ".join(one.card))
 
     @property
@@ -201,7 +213,10 @@ class DoctorScreen(StageScreen):
         self.query_one("#found").focus()
 
 
-FOUND_COLUMNS = (Column(title="", right=True), Column(title=""), Column(title="check", flexible=True), Column(title=""))
+def found_columns(words: Words) -> tuple[Column, ...]:
+    """Place, mark, title, rows of the card; a long title is cut before the card's rows are."""
+    check = Column(title=words["check"], most=1, flexible=True)
+    return (Column(title="", right=True), Column(title=""), check, Column(title=words["card row"]))
 
 
 def found_row(one: "Diagnosis", place: int | None) -> Row:

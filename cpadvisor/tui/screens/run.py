@@ -42,13 +42,14 @@ class RunScreen(StageScreen):
 
     MODE = "run"
     AUTO_FOCUS = "#log"
+    QUIET = frozenset({"cpu"})
     BINDINGS: ClassVar = [
         Binding("v", "view", "View", id="run-view", tooltip="The next chart or table, where one is shown at a time"),
         Binding("r", "rank", "Rank", id="run-rank", tooltip="The log of the next rank"),
         Binding("d", "app.doctor_run", "Doctor", id="run-doctor", tooltip="What the doctor finds on this run"),
-        Binding("plus,equals_sign", "app.speed(1)", "Faster", id="run-faster", tooltip="A faster replay"),
-        Binding("minus", "app.speed(-1)", "Slower", id="run-slower", tooltip="A slower replay"),
-        Binding("escape", "app.back", "Back", id="run-back", tooltip="From an opened run back to the list"),
+        Binding("plus,equals_sign", "speed(1)", "Faster", id="run-faster", tooltip="A faster replay"),
+        Binding("minus", "speed(-1)", "Slower", id="run-slower", tooltip="A slower replay"),
+        Binding("escape", "back", "Back", id="run-back", tooltip="From an opened run back to the list"),
     ]
 
     def body(self) -> ComposeResult:
@@ -66,20 +67,22 @@ class RunScreen(StageScreen):
 
     def on_mount(self) -> None:
         """One view at a time begins with the loss."""
-        self._views = VIEWS
+        self._views: tuple[str, ...] = VIEWS
+        self._kind = (False, False)
         self.add_class(f"-view-{VIEWS[0]}")
         super().on_mount()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Speed is of a replay, and the way back of a run that was opened."""
         recalled = self.session.recalled
-        if action == "app.back":
+        if action == "back":
             return recalled is not None
-        return action != "app.speed" or (recalled is not None and recalled.replay is not None)
+        return action != "speed" or (recalled is not None and recalled.replay is not None)
 
     def show(self, session: Session) -> None:
         """Hand the run to the widgets."""
         words, live = self.words, session.shown
+        self._show_keys(session)
         problem = session.problems.get("launch") or session.problems.get("stop") or session.problems.get("run")
         trouble: tuple[Line, ...] = ((("✖ ", "bad"), (problem, "plain")),) if problem else ()
         if live is None:
@@ -93,6 +96,14 @@ class RunScreen(StageScreen):
         self._show_failure(live.view)
         self._show_charts(live.view)
         self._show_figures(live)
+
+    def _show_keys(self, session: Session) -> None:
+        """The keys of a replay and of an opened run stand in the footer while there is one."""
+        recalled = session.recalled
+        kind = (recalled is not None, recalled is not None and recalled.replay is not None)
+        if kind != self._kind:
+            self._kind = kind
+            self.refresh_bindings()
 
     def _show_status(self, live: Live, session: Session, trouble: tuple[Line, ...]) -> None:
         words, recalled = self.words, session.recalled
@@ -146,6 +157,14 @@ class RunScreen(StageScreen):
     def _show_view(self, name: str) -> None:
         self.remove_class(*(f"-view-{each}" for each in ("failure", *VIEWS)))
         self.add_class(f"-view-{name}")
+
+    async def action_speed(self, step: int) -> None:
+        """A faster or a slower replay."""
+        await self.app.run_action(f"speed({step})")
+
+    async def action_back(self) -> None:
+        """From an opened run back to the list."""
+        await self.app.run_action("back")
 
     async def action_rank(self) -> None:
         """Show the log of the next rank."""

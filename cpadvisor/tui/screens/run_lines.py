@@ -6,26 +6,28 @@ from cpadvisor.tui.history import ReplayState
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.base import state_mark
 from cpadvisor.tui.screens.plan import term_lines
-from cpadvisor.tui.widgets.bar import memory_bar
+from cpadvisor.tui.widgets.bar import fill, memory_bar
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
 from cpadvisor.watch.view import RankView, RunView, state_label
 
 BAR_CELLS = 20
+REPLAY_CELLS = 16
 PHASES = ("launching", "initialising", "warming_up", "stopping")
 """States of which a line says what is waited for."""
 
 
 def rank_columns(words: Words) -> tuple[Column, ...]:
-    """Rank, device, process, memory now, its peak, and the peak that was predicted."""
+    """Rank, whether it lives, device, process, its peak, the peak that was predicted, memory now."""
     return (
         Column(title="rank", right=True),
+        Column(title=""),
         Column(title="GPU", right=True),
         Column(title="pid", right=True),
-        Column(title="now", right=True, width=9),
-        Column(title="peak", right=True, width=9),
+        Column(title=words["peak"], right=True, width=9),
         Column(title=words["predicted"], right=True, width=9),
         Column(title="", width=BAR_CELLS),
+        Column(title=words["now"], right=True, width=9),
         Column(title="", flexible=True),
     )
 
@@ -40,13 +42,14 @@ def rank_row(rank: RankView, view: RunView, words: Words) -> Row:
     )
     return (
         cell(str(rank.rank), "muted"),
+        rank_state(rank, view, words),
         cell(units.DASH if rank.gpu is None else str(rank.gpu), "muted"),
         cell(units.DASH if rank.pid is None else str(rank.pid), "muted"),
-        cell(units.format_bytes(rank.allocated_bytes), "muted"),
         cell(units.format_bytes(rank.peak_bytes)),
         cell(units.format_bytes(predicted), "predicted"),
         Cell(runs=tuple(bar)),
-        rank_state(rank, view, words),
+        cell(units.format_bytes(rank.allocated_bytes), "muted"),
+        cell(""),
     )
 
 
@@ -107,10 +110,17 @@ def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
 
 
 def replay_label(replay: ReplayState, words: Words) -> Line:
-    """`⟲ replay 10× · 12 s of 1 min 23 s`, and whether it is held or over."""
-    at = f"{units.format_seconds(replay.at_s)} {words['of']} {units.format_seconds(replay.length_s)}"
+    """`⟲ replay 10×  ██▌·····  0:12 of 1:23`, and whether it is held or over."""
+    share = replay.at_s / replay.length_s if replay.length_s else 1.0
+    place = f"{units.format_clock(replay.at_s)} {words['of']} {units.format_clock(replay.length_s)}"
     held = words["over"] if replay.is_over else words["paused"] if replay.paused else ""
-    return ((f"⟲ {words['replay']} {replay.speed:g}× · {at}", "warn"), (f" · {held}" if held else "", "accent"))
+    bar = fill(share, REPLAY_CELLS).replace(" ", "·")
+    return (
+        (f"⟲ {words['replay']} {replay.speed:g}×  ", "warn"),
+        (bar, "warn"),
+        (f"  {place}", "warn"),
+        (f" · {held}" if held else "", "accent"),
+    )
 
 
 def split_lines(view: RunView) -> tuple[Line, ...]:

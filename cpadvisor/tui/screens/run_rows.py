@@ -19,11 +19,8 @@ WIDE = (
     *("marked", "mark", "when", "model", "layout", "length", "state", "steps", "loss", "tokens", "peak"),
     *("memory error", "step error", "note"),
 )
-NARROW = (
-    *("marked", "mark", "when", "model", "layout", "steps", "loss", "tokens", "peak"),
-    *("memory error", "step error", "length", "note"),
-)
-"""What tells runs apart comes first; the rest is reached sideways."""
+NARROW = ("marked", "mark", "when", "model", "layout", "steps", "loss", "tokens", "peak", "memory error")
+"""What fits 80 columns; the rest stands below the list."""
 _RIGHT = frozenset({"length", "steps", "loss", "tokens", "peak", "memory error", "step error"})
 NEAR = 0.15
 """A prediction within this share of what was measured is called near."""
@@ -31,12 +28,14 @@ NEAR = 0.15
 
 def run_columns(words: Words, *, wide: bool) -> tuple[Column, ...]:
     """The columns of the list."""
-    untitled = {"marked": "", "mark": "", "note": "", "tokens": "tok/s/GPU"}
+    untitled = {"marked": "", "mark": "", "note": "", "tokens": "tok/s/GPU" if wide else "tok/s"}
+    most = {"model": 20 if wide else 11, "note": 1}
     return tuple(
         Column(
-            title=untitled[name] if name in untitled else words[name],
+            title=untitled[name] if name in untitled else words[name].lower(),
+            width=1 if name == "marked" else None,
             right=name in _RIGHT,
-            most=18 if name == "model" else None,
+            most=most.get(name),
             flexible=name == "note",
         )
         for name in (WIDE if wide else NARROW)
@@ -55,11 +54,11 @@ def run_row(entry: Entry, words: Words, *, now: datetime, marked: bool, wide: bo
 
 def _cells(view: RunView, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
     mark, tone = state_mark(view.state)
-    when = when_label(datetime.fromtimestamp(view.started, tz=now.tzinfo), now, short=not wide)
+    then = datetime.fromtimestamp(view.started, tz=now.tzinfo)
     note = view.failure.headline if view.failure else view.reason or ""
     return {
         "mark": cell(mark, tone),
-        "when": cell(when, "muted"),
+        "when": cell(when_label(then, now, short=not wide), "muted"),
         "model": cell(view.model or units.DASH),
         "layout": cell(view.layout_label, "accent"),
         "length": cell(units.format_tokens(view.sequence_len), "muted"),
@@ -96,7 +95,7 @@ def entry_facts(entry: Entry, words: Words) -> tuple[Fact, ...]:
         return (Fact(lines=(((entry.problem or "", "bad"),),)),)
     mark, tone = state_mark(view.state)
     state: Line = ((f"{mark} {state_label(view.state)}", tone), (f"  {units.format_seconds(view.elapsed_s)}", "muted"))
-    facts = [Fact(name=words["state"], lines=(state,))]
+    facts = [Fact(name=words["model"], lines=(_job_line(view),)), Fact(name=words["state"], lines=(state,))]
     if view.failure is not None:
         facts.extend(failure_facts(view.failure, words, evidence=False))
     elif view.reason:
@@ -107,39 +106,54 @@ def entry_facts(entry: Entry, words: Words) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
+def _job_line(view: RunView) -> Line:
+    about = (view.model or units.DASH, units.format_tokens(view.sequence_len), view.layout_label)
+    return ((" · ".join(about), "plain"),)
+
+
 def _compared(view: RunView) -> list[Fact]:
-    """Each figure beside its prediction."""
+    """Each figure beside its prediction, and how far they are apart."""
+    errors = {"peak memory": memory_error(view), "step": step_error(view)}
     return [
-        Fact(name=name, lines=(((measured, "plain"), (f" / {predicted}", "predicted")),))
+        Fact(
+            name=name,
+            lines=(
+                (
+                    (measured, "plain"),
+                    (f" / {predicted}", "predicted"),
+                    (f"  {units.format_change(errors[name])}" if errors.get(name) is not None else "", "muted"),
+                ),
+            ),
+        )
         for name, measured, predicted in comparison_rows(view)
     ]
 
 
 def difference_facts(comparison: Comparison, words: Words) -> tuple[Fact, ...]:
-    """Keys that differ, the value of the older run before that of the newer one."""
-    facts = tuple(
-        Fact(
-            name=each.key,
-            lines=(
-                (
-                    (units.DASH if each.first is None else each.first, "series-1"),
-                    (" → ", "faint"),
-                    (units.DASH if each.second is None else each.second, "series-3"),
-                ),
-            ),
-        )
-        for each in comparison.differences
-    )
-    return facts or (Fact(lines=(((words["same config"], "muted"),),)),)
+    """The figures of both runs, then the keys that differ; the older run before the newer one."""
+    first, second = comparison.first, comparison.second
+    facts = [Fact(name=words["loss"].lower(), lines=(_pair(loss_label(first), loss_label(second)),))]
+    for (name, measured, _), (_, other, _) in zip(comparison_rows(first), comparison_rows(second), strict=True):
+        facts.append(Fact(name=name, lines=(_pair(measured, other),)))
+    facts.append(Fact(lines=(((" ", "plain"),),)))
+    if not comparison.differences:
+        return (*facts, Fact(lines=(((words["same config"], "muted"),),)))
+    return (*facts, *(Fact(name=each.key, lines=(_pair(each.first, each.second),)) for each in comparison.differences))
+
+
+def _pair(first: str | None, second: str | None) -> Line:
+    values = (units.DASH if value is None else value for value in (first, second))
+    return ((next(values), "series-1"), (" → ", "faint"), (next(values), "series-3"))
 
 
 def legend(first: RunView | None, second: RunView | None, *, now: datetime) -> Line:
     """Which curve is whose, by its shape and its tone; nothing where there is one curve."""
     if first is None or second is None:
         return ()
-    return ((f"⣀⣀⣀ {_short_name(first, now)}", "series-1"), (f"   ⣀⣀ ⣀ {_short_name(second, now)}", "series-3"))
+    same = first.layout_label == second.layout_label
+    names = [_when(view, now) if same else view.layout_label for view in (first, second)]
+    return ((f"━━━ {names[0]}", "series-1"), (f"   ━━ ━ {names[1]}", "series-3"))
 
 
-def _short_name(view: RunView, now: datetime) -> str:
-    then = datetime.fromtimestamp(view.started, tz=now.tzinfo)
-    return f"{when_label(then, now, short=False)} {view.layout_label}"
+def _when(view: RunView, now: datetime) -> str:
+    return when_label(datetime.fromtimestamp(view.started, tz=now.tzinfo), now, short=False)

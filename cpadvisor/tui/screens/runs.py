@@ -12,7 +12,7 @@ from textual.message import Message
 
 from cpadvisor import units
 from cpadvisor.tui.history import Entry, matching
-from cpadvisor.tui.screens.base import StageScreen, panel
+from cpadvisor.tui.screens.base import NARROW, StageScreen, panel
 from cpadvisor.tui.screens.run import loss_scale
 from cpadvisor.tui.screens.run_rows import difference_facts, entry_facts, legend, run_columns, run_row
 from cpadvisor.tui.session import Session
@@ -25,8 +25,6 @@ from cpadvisor.watch.view import RunView
 
 VIEWS = ("about", "loss", "tokens")
 """What a narrow terminal shows one at a time below the list, in the order of `v`."""
-NARROW = 110
-"""Columns below which the list leaves out what matters less."""
 
 
 class RunsScreen(StageScreen):
@@ -34,6 +32,7 @@ class RunsScreen(StageScreen):
 
     MODE = "runs"
     AUTO_FOCUS = "#history"
+    QUIET = frozenset({"cpu", "launch", "stop"})
     BINDINGS: ClassVar = [
         Binding("p", "replay", "Replay", id="runs-replay", tooltip="Show the run again, from its events"),
         Binding("space", "mark", "Mark", id="runs-mark", tooltip="Mark this run; two marked ones can be compared"),
@@ -41,7 +40,7 @@ class RunsScreen(StageScreen):
         Binding("d", "delete", "Delete", id="runs-delete", tooltip="Delete an ended run, after a question"),
         Binding("R", "resume", "Resume", id="runs-resume", tooltip="Go on with an ended run, after a question"),
         Binding("slash", "filter", "Filter", id="runs-filter", tooltip="Only the runs that hold these words"),
-        Binding("v", "view", "View", id="runs-view", tooltip="The next panel, where one is shown at a time"),
+        Binding("v", "view", "View", id="runs-view", tooltip="The next panel, where one is shown", show=False),
         Binding("escape", "unmark", "Unmark", id="runs-unmark", tooltip="Mark none, compare none", show=False),
     ]
 
@@ -124,11 +123,11 @@ class RunsScreen(StageScreen):
         if comparison is not None:
             pair = (comparison.first, comparison.second)
             about.facts = difference_facts(comparison, words)
-            panel(about, words["config"], f"{len(comparison.differences)} {words['keys differ']}")
+            panel(about, self._titled("compared"), f"{words['differences']} {len(comparison.differences)}")
         else:
             pair = (entry.view if entry is not None else None, None)
             about.facts = () if entry is None else entry_facts(entry, words)
-            panel(about, words["about"], "" if entry is None else entry.name)
+            panel(about, self._titled("about"), "" if entry is None else entry.name)
         self._show_curves(pair, now)
 
     def _show_curves(self, pair: tuple[RunView | None, RunView | None], now: datetime) -> None:
@@ -143,7 +142,11 @@ class RunsScreen(StageScreen):
                 predicted=predicted,
                 empty=self.words["no steps"],
             )
-            panel(self.query_one(f"#overlay-{name}"), self.words[title], told)
+            panel(self.query_one(f"#overlay-{name}"), self._titled(title), told)
+
+    def _titled(self, word: str) -> Line:
+        """A title; where one panel is shown at a time, with the key that goes on to the next."""
+        return ((self.words[word], ""), ("  v", "accent") if self.size.width < NARROW else ("", ""))
 
     @property
     def _entry(self) -> Entry | None:

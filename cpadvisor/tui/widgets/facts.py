@@ -13,6 +13,8 @@ from cpadvisor.tui.widgets.tones import TONE_CLASSES
 from cpadvisor.tui.widgets.wrap import wrap
 
 _GAP = 2
+_SCROLLBAR = 1
+"""Kept free for it, so that the text does not wrap anew when it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +46,11 @@ class Facts(Lines, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many rows as the entries take in this width."""
-        return max(len(laid_out(self.facts, width)), 1)
+        return max(len(laid_out(self.facts, width - _SCROLLBAR)), 1)
 
     def _lay_out(self) -> None:
-        width = self.scrollable_content_region.width
-        if width:
+        width = self.size.width - _SCROLLBAR
+        if width > 0:
             self.lines = laid_out(self.facts, width)
 
 

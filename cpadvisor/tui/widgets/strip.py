@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
@@ -64,4 +65,20 @@ class ContextStrip(Container):
     def watch_line(self) -> None:
         """Show the new context."""
         if self.is_mounted:
-            self.query_one("#context", Static).update(content((self.line,)), layout=False)
+            context = self.query_one("#context", Static)
+            context.update(content((ending(self.line, context.size.width),)), layout=False)
+
+    def on_resize(self) -> None:
+        """Show what fits now, once the new width is known."""
+        self.call_after_refresh(self.watch_line)
+
+
+def ending(line: Line, width: int) -> Line:
+    """The end of a line that is too wide: its last part, the state of the run, is what changes."""
+    left = sum(cell_len(text) for text, _ in line)
+    if left <= width or not width:
+        return line
+    kept = list(line)
+    while len(kept) > 1 and left + 1 > width:
+        left -= cell_len(kept.pop(0)[0])
+    return (("…", "faint"), *kept)
