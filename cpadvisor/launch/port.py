@@ -1,12 +1,11 @@
 """A port for torchrun's rendezvous: one that nobody listens on, or who does and the nearest free one."""
 
-import contextlib
 import errno
-import os
 import socket
 from collections.abc import Iterator
 
 from cpadvisor.errors import LaunchError, UsageError
+from cpadvisor.watch.host import listener
 
 FIRST_OPEN_PORT = 1024
 """Ports below are for root alone."""
@@ -50,7 +49,8 @@ def _why_not(port: int, *, by_whom: bool = True) -> str | None:
             _listen(family, address, port)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return f"{_listener(port) if by_whom else 'another process'} listens on it"
+                who = listener(port) if by_whom else None
+                return f"{who or 'a process that cannot be seen from here'} listens on it"
             if error.errno == errno.EACCES:
                 return f"ports below {FIRST_OPEN_PORT} are for root"
             # A host without IPv6 has one family less to listen on.
@@ -65,27 +65,3 @@ def _listen(family: socket.AddressFamily, address: str, port: int) -> None:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         probe.bind((address, port))
         probe.listen()
-
-
-def _listener(port: int) -> str:
-    """Who listens, as far as this user may see: `process 4711 (python -m http.server)`."""
-    import psutil  # only an error gets here
-
-    with contextlib.suppress(psutil.Error, OSError):
-        for each in psutil.net_connections(kind="tcp"):
-            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
-                return _named(each.pid)
-    return "a process that cannot be seen from here"
-
-
-def _named(pid: int) -> str:
-    import psutil
-
-    if pid == os.getpid():
-        return f"process {pid} (this one)"
-    try:
-        words = psutil.Process(pid).cmdline()
-    except psutil.Error:
-        words = []
-    command = " ".join(words)
-    return f"process {pid} ({command[:80] or 'unknown'})"

@@ -24,6 +24,7 @@ from cpadvisor.launch.jobfile import JobFile
 from cpadvisor.processes import identify
 from cpadvisor.rundir import AGENT_LOG, CONFIG_FILE, EXIT_FILE, boot_id, write_atomically
 from cpadvisor.runrecord import RunRecord, read_record, write_record
+from cpadvisor.watch.host import oom_kills
 
 _ASK_S = 60.0
 
@@ -109,6 +110,7 @@ def spawn(launch: Launch, record: RunRecord) -> None:
         boot_id=boot_id(),
         agent=None,
         gpus=None if launch.choice is None else launch.choice.indices,
+        oom_kills=oom_kills(),
     )
     write_record(launch.run_dir, record)
     process = _start(argv, env, launch.run_dir)
@@ -153,7 +155,8 @@ def _collect(process: subprocess.Popen[bytes], run_dir: Path) -> None:
     if ended is not None and _is_still_its_run(process, run_dir):
         status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         with contextlib.suppress(WriteError):  # a full disk; the exit status is then unknown to others
-            write_atomically(run_dir / EXIT_FILE, json.dumps({"exit": status, "t": time.time()}) + "\n")
+            told = {"exit": status, "t": time.time(), "oom_kills": oom_kills()}
+            write_atomically(run_dir / EXIT_FILE, json.dumps(told) + "\n")
     process.wait()
 
 

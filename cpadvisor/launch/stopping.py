@@ -60,6 +60,8 @@ def stop(run_dir: Path, *, grace_s: float = GRACE_S) -> RunView:
             _await_exit(run_dir, keeper)
             if record.gpus:
                 _check_gpus(frozenset(process.pid for process in found))
+    if not _is_readable(run_dir):  # it vanished in the meantime
+        return orphan_view(Orphan(directory=run_dir, processes=frozenset(found)), stopped=True)
     return Monitor(run_dir).poll()
 
 

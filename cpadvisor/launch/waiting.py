@@ -8,6 +8,7 @@ from cpadvisor.errors import LaunchError
 from cpadvisor.launch.orphans import OrphanMonitor, orphan_at
 from cpadvisor.launch.stopping import GRACE_S, stop
 from cpadvisor.rundir import EXIT_FILE, RUN_FILE
+from cpadvisor.watch.lost import VanishedError
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
@@ -33,7 +34,7 @@ def wait(
         return _follow(run_dir, on_view, poll_s)
     except KeyboardInterrupt:
         if not stop_on_interrupt:
-            return open_monitor(run_dir).poll()
+            return look(open_monitor(run_dir))
     try:
         view = stop(run_dir, grace_s=grace_s)
     except KeyboardInterrupt:
@@ -54,10 +55,18 @@ def open_monitor(run_dir: Path) -> Monitor | OrphanMonitor:
         return OrphanMonitor(orphan)
 
 
+def look(monitor: Monitor | OrphanMonitor) -> RunView:
+    """The run as it is now; where its directory vanished under the monitor, the last that was known of it."""
+    try:
+        return monitor.poll()
+    except VanishedError as gone:
+        return gone.view
+
+
 def _follow(run_dir: Path, on_view: Callable[[RunView], None] | None, poll_s: float) -> RunView:
     monitor = open_monitor(run_dir)
     while True:
-        view = monitor.poll()
+        view = look(monitor)
         if on_view is not None:
             on_view(view)
         if view.is_final:
@@ -75,5 +84,5 @@ def _with_exit(run_dir: Path, monitor: Monitor | OrphanMonitor, view: RunView) -
     deadline = time.monotonic() + EXIT_S
     while (view.exit is None or not (run_dir / EXIT_FILE).exists()) and time.monotonic() < deadline:
         time.sleep(EXIT_S / 50)
-        view = monitor.poll()
+        view = look(monitor)
     return view

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +84,21 @@ def listener(port: int) -> str | None:
         return None
     for stat in all_stats():
         pid = stat.process.pid
-        try:
-            links = {str(entry.readlink()) for entry in (PROC / str(pid) / "fd").iterdir()}
-        except OSError:
-            continue
-        if inodes & links:
+        if not inodes.isdisjoint(_open_files(pid)):
             return f"process {pid} ({command_of(pid) or 'unknown'})"
     return None
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """What the descriptors of a process point to; one that is closed while they are listed is left out."""
+    folder = PROC / str(pid) / "fd"
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return
+    for entry in entries:
+        with suppress(OSError):
+            yield str(entry.readlink())
 
 
 def _listening_inodes(port: int) -> Iterator[str]:

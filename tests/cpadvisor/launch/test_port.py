@@ -21,7 +21,7 @@ def test_a_port_that_somebody_listens_on_is_refused_with_his_name_and_the_neares
     with pytest.raises(LaunchError) as refused:
         require_free_port(taken)
     told = str(refused.value)
-    assert told.startswith(f"port {taken} of this host cannot be listened on: process {os.getpid()} (this one)")
+    assert told.startswith(f"port {taken} of this host cannot be listened on: process {os.getpid()} (")
     near = int(told.split("use --port ")[1].split(",")[0])
     assert near == nearest_free_port(taken) != taken
     require_free_port(near)
