@@ -24,9 +24,24 @@ def run(args: argparse.Namespace) -> int:
         return walk(args)
     if os.environ.get("TERM", "dumb") == "dumb":
         raise MissingError("TERM is dumb: no screen can be drawn; set TERM, or run `cpadvisor | cat` for the facts")
-    from cpadvisor.tui.app import run_app
+    return open_app(args, node_name=args.node)
 
-    return run_app(node_name=args.node, **app_flags(args))
+
+def open_app(args: argparse.Namespace, **options: Any) -> int:
+    """Open the app with the flags of `args`; `options` are those of `run_app`.
+
+    The guard of the terminal is forked before the app is imported: of the
+    40 MiB that this takes, each page that is written would be copied first.
+    """
+    from cpadvisor.tui import guard
+
+    watch = guard.start(sys.stdout.fileno())
+    try:
+        from cpadvisor.tui.app import run_app
+
+        return run_app(watch=watch, **app_flags(args), **options)
+    finally:
+        watch.end()
 
 
 def app_flags(args: argparse.Namespace) -> dict[str, Any]:

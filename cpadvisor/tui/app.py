@@ -1,7 +1,6 @@
 """The app: its screens, its keys, and what each key does to the session."""
 
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,10 @@ from textual.screen import Screen
 from cpadvisor.job import Request
 from cpadvisor.settings import load
 from cpadvisor.tui.archive import Archive
+from cpadvisor.tui.guard import Guard
+from cpadvisor.tui.house import House
 from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
+from cpadvisor.tui.living import live
 from cpadvisor.tui.messages import Failed, attempt
 from cpadvisor.tui.remembered import recall, state_path
 from cpadvisor.tui.screens.base import NARROW
@@ -33,15 +35,15 @@ from cpadvisor.tui.session import (
     why_not_launch,
 )
 from cpadvisor.tui.stages import PLANNING
-from cpadvisor.tui.terminal import accept_any_bytes, end_on_signals, require_screen
-from cpadvisor.tui.theme import FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
+from cpadvisor.tui.terminal import require_screen
+from cpadvisor.tui.theme import shipped_themes
 from cpadvisor.tui.widgets.job_form import JobForm
 from cpadvisor.tui.widgets.strip import Tab
 from cpadvisor.tui.widgets.table import RowTable
 from cpadvisor.tui.work import Work
 
 
-class CpadvisorApp(Archive):
+class CpadvisorApp(Archive, House):
     """Six screens on keys 1 to 6."""
 
     TITLE = "cpadvisor"
@@ -60,16 +62,8 @@ class CpadvisorApp(Archive):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[Any]] = [*APP_KEYS]
 
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Colours of our own for themes that lack them."""
-        return dict(VARIABLE_DEFAULTS)
-
     def on_mount(self) -> None:
-        """Take the theme, listen to signals, begin to look at the machine."""
-        for theme in shipped_themes():
-            self.register_theme(theme)
-        self.theme = FIRST_THEME
-        end_on_signals(lambda code: self.exit(return_code=code))
+        """Begin to look at the machine, and at the run that was asked for."""
         self._start("machine", partial(self._work.machine, self._first_request))
         if self._first_run is not None:
             self.follow(self._first_run)
@@ -242,11 +236,13 @@ def run_app(
     lang: str | None = None,
     mouse: bool | None = None,
     read_only: bool | None = None,
+    watch: Guard | None = None,
 ) -> int:
     """Open the app, on a run where one is given, and give the exit status.
 
     Theme, language, mouse and read-only are flags: None leaves them to the
-    settings. Raises MissingError on a terminal that shows no screens,
+    settings. `watch` is the guard of the terminal where the caller has forked
+    it, and ends it. Raises MissingError on a terminal that shows no screens,
     ConfigError on settings that are wrong.
     """
     require_screen(os.environ)
@@ -254,7 +250,6 @@ def run_app(
     flags = {"theme": theme, "lang": lang, "mouse": mouse, "read_only": read_only}
     choices = {"theme": remembered.theme} if remembered.theme else {}
     settings = load(flags, os.environ, remembered=choices)
-    accept_any_bytes()
     base = CPU_REQUEST if node_name == CPU_NODE else GPU_REQUEST
     request = replace(
         base,
@@ -266,9 +261,4 @@ def run_app(
     )
     work = Work(config=config or Path.cwd() / "cpadvisor.yaml", runs=runs)
     app = CpadvisorApp(work, request=request, settings=settings, run=run)
-    app.run(mouse=settings.mouse)
-    if app.session.is_running and app.session.run_dir is not None:
-        name = app.session.run_dir.name
-        follow, end = f"`cpadvisor attach {name}`", f"`cpadvisor stop {name}`"
-        print(f"run {name} goes on; {follow} follows it, {end} ends it", file=sys.stderr)
-    return app.return_code or 0
+    return live(app, watch)

@@ -57,6 +57,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "help": ("Help", "帮助"),
     "everywhere": ("On every screen", "所有页面"),
     "paused": ("paused", "已暂停"),
+    "no shell": ("No shell waits that could bring the app back.", "没有可以恢复本程序的 shell。"),
     "saved": ("saved", "已保存"),
     "not saved": ("not on disk yet", "尚未写入磁盘"),
     "write": ("write", "写入"),

@@ -23,6 +23,7 @@ APP_KEYS = [
     Binding("t", "next_theme", "Theme", id="theme", tooltip="The next theme", show=False),
     Binding("question_mark,f1", "help", "Help", id="help", tooltip="All keys, and the way to a live run"),
     Binding("ctrl+p,colon", "command_palette", "Palette", id="palette", tooltip="Every action by name", show=False),
+    Binding("ctrl+z", "suspend_process", "Suspend", id="suspend", tooltip="Back to the shell; fg returns", show=False),
     Binding("q", "leave", "Quit", id="quit", tooltip="Back, or quit; a live run is asked about"),
 ]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread, current_thread
 
 from textual import on
 from textual.app import App
@@ -28,6 +28,10 @@ PLANNING = ("machine", "plan", "draft")
 """The stages that lead to a file, in their order; each starts the next."""
 TOLD = ("write", "launch", "stop", "run", "remedy", "mend", "open", "replay", "compare", "resume", "delete")
 """What the user asked for: its failure is told at once, wherever the user is by then."""
+
+
+CHANGES = ("write", "launch", "stop")
+"""The stages that change something outside the app."""
 
 
 class Stages(App[int]):
@@ -53,6 +57,10 @@ class Stages(App[int]):
         self._log_rank = 0
         self._launch_next = False
         self._unseen: Live | None = None
+        self.changing: list[Thread] = []
+        """Threads of stages that change something: the end waits for them."""
+        self.late: list[Finished | Failed] = []
+        """What such stages gave after the app had ended."""
         self.set_reactive(Stages.session, Session(request=request))
 
     def on_unmount(self) -> None:
@@ -76,9 +84,13 @@ class Stages(App[int]):
 
     def _run(self, stage: str, work: Callable[[], object]) -> None:
         worker = get_current_worker()
+        if stage in CHANGES:
+            self.changing.append(current_thread())
         message = attempt(stage, work)
         if not worker.is_cancelled:
             self.post_message(message)
+        elif stage in CHANGES:
+            self.late.append(message)
 
     @on(Failed)
     def _stage_failed(self, event: Failed) -> None:

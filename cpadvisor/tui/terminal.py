@@ -1,11 +1,14 @@
-"""What the terminal needs that textual 8.2.8 leaves out: an end on signals, a lenient decoder, a refusal."""
+"""What the terminal needs beside textual 8.2.8: an end on signals, job control, a lenient decoder, a refusal."""
 
 import asyncio
 import codecs
+import contextlib
+import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from cpadvisor.errors import MissingError
+from cpadvisor.processes import read_stat
 
 SMALLEST = (60, 16)
 """Columns and rows below which only a notice is shown."""
@@ -41,3 +44,64 @@ def end_on_signals(end: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end, 128 + number)
+
+
+def follow_job_control(*, stop: Callable[[], None], go_on: Callable[[], None]) -> None:
+    """Call `stop` where the app is asked to stop, and `go_on` once it runs again.
+
+    Textual's own handlers start a second set of threads where the app was
+    stopped by SIGSTOP, and leave the line raw at the end.
+    """
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTSTP, stop)
+    loop.add_signal_handler(signal.SIGCONT, go_on)
+
+
+def has_shell() -> bool:
+    """Whether a shell waits that could bring the app back: an ancestor of this session in another process group."""
+    group, session = os.getpgrp(), os.getsid(0)
+    above = os.getppid()
+    try:
+        while above and os.getsid(above) == session:
+            if os.getpgid(above) != group:
+                return True
+            stat = read_stat(above)
+            above = 0 if stat is None else stat.parent
+    except OSError:
+        return False
+    return False
+
+
+def stop_group(terminal: int) -> None:
+    """Stop the whole process group, as the terminal's own key would, and return once it runs in the foreground.
+
+    The whole group, because a shell waits for all of a job: of `make run` it would otherwise go on to wait for make.
+    """
+    with lent():
+        os.killpg(os.getpgrp(), signal.SIGTSTP)
+        while _in_background(terminal):  # continued there by `bg`: it can neither draw nor read
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@contextlib.contextmanager
+def lent() -> Iterator[None]:
+    """Leave the terminal's keys to another program: they stop the app with it, and interrupt it alone."""
+    # A handler, not SIG_IGN, which the other program would inherit.
+    dispositions = {signal.SIGTSTP: signal.SIG_DFL, signal.SIGCONT: signal.SIG_DFL, signal.SIGINT: _ignore}
+    before = {number: signal.signal(number, disposition) for number, disposition in dispositions.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    pass
+
+
+def _in_background(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:  # the terminal has gone, and SIGHUP will tell
+        return False
