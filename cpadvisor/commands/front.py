@@ -17,6 +17,8 @@ from cpadvisor.errors import EXIT_DONE, MissingError
 from cpadvisor.job import CPU_LOCK, Job, Request, build_job, build_job_on
 from cpadvisor.plan.search import advise
 
+STDOUT = 1
+
 
 def run(args: argparse.Namespace) -> int:
     """Open the app, or print the facts where there is no terminal to open it on."""
@@ -35,7 +37,7 @@ def open_app(args: argparse.Namespace, **options: Any) -> int:
     """
     from cpadvisor.tui import guard
 
-    watch = guard.start(sys.stdout.fileno())
+    watch = guard.start(STDOUT)
     try:
         from cpadvisor.tui.app import run_app
 

@@ -78,10 +78,9 @@ def attach(args: argparse.Namespace) -> int:
             f"the directory of run {name} has vanished, and with it all that the app could show; its processes live: "
             f"end them with `cpadvisor stop {name}`"
         )
-    from cpadvisor.commands.front import app_flags
-    from cpadvisor.tui.app import run_app
+    from cpadvisor.commands.front import open_app
 
-    return run_app(runs=runs_dir(args), run=directory, **app_flags(args))
+    return open_app(args, runs=runs_dir(args), run=directory)
 
 
 def stop(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from cpadvisor import cli, launch, rundir
 from cpadvisor.runrecord import read_record
+from cpadvisor.tui.guard import Guard
 from cpadvisor.watch.view import RunView
 
 Fake = Callable[[str], None]
@@ -126,6 +127,7 @@ def test_attach_on_a_terminal_opens_the_app_on_that_run(
     monkeypatch.setattr("cpadvisor.tui.app.run_app", open_app)
     argv = ["attach", "--runs", str(runs), "--theme", "light", "--no-mouse", "--read-only", "--lang", "zh"]
     assert cli.main(argv) == 0
+    assert isinstance(asked.pop("watch"), Guard)
     assert asked == {
         "run": long_run,
         "runs": runs,
