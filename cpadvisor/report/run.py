@@ -1,10 +1,11 @@
 """A run as text: where it stands, each figure beside its prediction."""
 
+from cpadvisor.report.failure import failure_text
 from cpadvisor.report.table import table
-from cpadvisor.units import DASH, format_bytes, format_count, format_seconds, format_tokens
-from cpadvisor.watch.figures import median_tail
+from cpadvisor.units import DASH, format_bytes, format_change, format_count, format_seconds, format_tokens
+from cpadvisor.watch.figures import expected_peak_bytes, measured, median_tail
 from cpadvisor.watch.report import last_value
-from cpadvisor.watch.view import RunView
+from cpadvisor.watch.view import RunView, state_label
 
 
 def step_text(view: RunView) -> str:
@@ -40,7 +41,7 @@ def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
     expected = view.prediction or {}
     return [
         ("first loss", format_loss(first_loss(view)), format_loss(expected.get("first_loss"))),
-        ("peak memory", format_bytes(view.peak_bytes), format_bytes(expected.get("peak_bytes"))),
+        ("peak memory", format_bytes(view.peak_bytes), format_bytes(expected_peak_bytes(expected))),
         ("step", format_seconds(median_tail(view.step_s)), format_seconds(expected.get("step_s"))),
         (
             "tok/s/GPU",
@@ -52,20 +53,35 @@ def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
 
 def view_text(view: RunView) -> str:
     """A run's whole state for people."""
-    reason = f": {view.reason}" if view.reason else ""
+    reason = f": {view.reason}" if view.reason and view.failure is None else ""
     lines = [
-        f"{view.run}  {view.state}{reason}",
+        f"{view.run}  {state_label(view.state)}{reason}",
         f"{view.model}, {format_tokens(view.sequence_len)} tokens, {view.layout_label}, {view.world} ranks",
         step_text(view),
         table(("", "measured", "predicted"), comparison_rows(view), right=frozenset({1, 2})),
     ]
     lines += [f"warning: {warning}" for warning in view.warnings]
+    lines += [f"note: {note}" for note in view.notes]
+    if view.failure is not None:
+        lines += ["", failure_text(view)]
     return "\n".join(lines)
 
 
 def runs_table(views: list[RunView]) -> str:
-    """One line a run."""
-    rows = [
-        (view.run, view.state, progress_label(view), loss_label(view), format_bytes(view.peak_bytes)) for view in views
-    ]
-    return table(("run", "state", "step", "loss", "peak"), rows, right=frozenset({2, 3, 4}))
+    """One line a run, with the errors of its prediction: `+5 %` is 5 % more than predicted."""
+    headers = ("run", "state", "step", "loss", "tok/s/GPU", "peak", "peak err", "step err")
+    return table(headers, [_runs_row(view) for view in views], right=frozenset(range(2, len(headers))))
+
+
+def _runs_row(view: RunView) -> tuple[str, ...]:
+    figures = measured(view)
+    return (
+        view.run,
+        state_label(view.state),
+        progress_label(view),
+        loss_label(view),
+        format_count(figures.tokens_per_s_per_gpu),
+        format_bytes(view.peak_bytes),
+        format_change(figures.peak_error),
+        format_change(figures.step_error),
+    )

@@ -13,10 +13,15 @@ from runtime.telemetry import VERSION
 class Events(Protocol):
     """New events of one rank at each look, in their order."""
 
-    versions: set[str]
-    """Versions other than ours that were met."""
-    unread: int
-    """Whole lines that hold no event."""
+    @property
+    def versions(self) -> set[str]:
+        """Versions other than ours that were met."""
+        ...
+
+    @property
+    def unread(self) -> int:
+        """Whole lines that hold no event."""
+        ...
 
     def poll(self) -> list[dict[str, Any]]:
         """What came since the last look."""

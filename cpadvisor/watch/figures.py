@@ -81,6 +81,7 @@ class Measured:
     """A run in the figures that a prediction has, too. Errors are shares of the prediction: 0.05 is 5 % above it."""
 
     final_loss: float | None
+    """Of the last step; None where it was no number."""
     tokens_per_s_per_gpu: float | None
     step_s: float | None
     """Medians without the first two steps."""
@@ -91,10 +92,9 @@ class Measured:
 
 def measured(view: RunView) -> Measured:
     """The figures of a run so far."""
-    losses = finite(view.loss)
     step_s = median_tail(view.step_s)
     return Measured(
-        final_loss=losses[-1] if losses else None,
+        final_loss=next(iter(finite(view.loss[-1:])), None),
         tokens_per_s_per_gpu=median_tail(view.tokens_per_s_per_gpu),
         step_s=step_s,
         peak_bytes=view.peak_bytes,

@@ -15,6 +15,8 @@ from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.view import RankView
 
 MAX_EVIDENCE = 10
+QUIET_PHASES = ("build", "save")
+"""Phases of a rank (runtime/progress.py) that say nothing for minutes and come to an end by themselves."""
 _FRAMES = 4
 _WAITS = ("torch/distributed/", "runtime/comm.py")
 """Files whose frame, innermost, means that a rank waits for others."""
@@ -33,6 +35,11 @@ class Hang:
     asked: frozenset[int] = frozenset()
     """Ranks whose doors were asked."""
     answers: Mapping[int, Answer]
+
+
+def is_busy(answers: Mapping[int, Answer]) -> bool:
+    """Whether every rank that answers builds the model or writes it."""
+    return bool(answers) and all(answer.phase in QUIET_PHASES for answer in answers.values())
 
 
 def find_hang(hang: Hang) -> Failure:

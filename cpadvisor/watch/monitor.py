@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cpadvisor.rundir import EXIT_FILE, STOP_FILE
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import Clues
+from cpadvisor.watch.door import Answer
 from cpadvisor.watch.events import number, text
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.figures import Figures
-from cpadvisor.watch.hang import Hang, find_hang
+from cpadvisor.watch.hang import Hang, find_hang, is_busy
 from cpadvisor.watch.living import Living, find_living
 from cpadvisor.watch.lost import VanishedError, lost_cause, vanished
 from cpadvisor.watch.mends import again, name_for_commands
@@ -19,7 +21,7 @@ from cpadvisor.watch.notes import notes_of
 from cpadvisor.watch.ranks import RankEvents
 from cpadvisor.watch.reason import root_cause
 from cpadvisor.watch.sources import Sources
-from cpadvisor.watch.state import Evidence, derive, silence_limit_s
+from cpadvisor.watch.state import SETUP_SILENCE_S, Evidence, derive, silence_limit_s
 from cpadvisor.watch.view import FINAL_STATES, RankView, RunView
 
 
@@ -109,13 +111,25 @@ class Monitor:
             self._clues = self._sources.clues()
         return self._clues
 
-    def _view(self, living: Living) -> RunView:
-        seen = self._evidence(living)
-        ranks = tuple(self._rank_view(rank, living) for rank in self._ranks)
+    def _judge(self, living: Living, ranks: tuple[RankView, ...]) -> tuple[str, str | None, Failure | None, int | None]:
+        """State, reason, failure and exit status of this instant."""
+        seen, answers = self._evidence(living), None
         state = derive(seen)
-        failure = self._failure(state, seen, living, ranks)
+        if state == "hung" and not living.halted:
+            answers = self._sources.ask(self._doors(living))
+            if is_busy(answers or {}):
+                seen = replace(seen, silence_limit_s=max(seen.silence_limit_s, SETUP_SILENCE_S))
+                state = derive(seen)
+        failure = self._hang(seen, ranks, answers) if state == "hung" else self._failure(state, seen)
         if state == "failed" and failure is not None and failure.kind == "out_of_memory":
             state = "out_of_memory"
+        if state == "stopped":
+            return state, _stop_reason(seen), None, seen.exit
+        return state, failure.headline if failure else None, failure, seen.exit
+
+    def _view(self, living: Living) -> RunView:
+        ranks = tuple(self._rank_view(rank, living) for rank in self._ranks)
+        state, reason, failure, status = self._judge(living, ranks)
         record, figures = self._sources.record, self._figures
         start = next((rank.start for rank in self._ranks if rank.start), {})
         steps = self._steps()
@@ -123,9 +137,9 @@ class Monitor:
             run=record.run,
             directory=self._run_dir,
             state=state,
-            reason=_stop_reason(seen) if state == "stopped" else failure.headline if failure else None,
+            reason=reason,
             failure=failure,
-            exit=seen.exit,
+            exit=status,
             engine=record.engine,
             model=record.model,
             layout=record.layout,
@@ -151,9 +165,7 @@ class Monitor:
             notes=notes_of(record, self._ranks),
         )
 
-    def _failure(self, state: str, seen: Evidence, living: Living, ranks: tuple[RankView, ...]) -> Failure | None:
-        if state == "hung":
-            return self._hang(seen, living, ranks)
+    def _failure(self, state: str, seen: Evidence) -> Failure | None:
         if state not in ("failed", "lost"):
             return None
         # An ended run is judged once; only its exit status may still be on its way.
@@ -166,8 +178,7 @@ class Monitor:
         record, name = self._sources.record, name_for_commands(self._sources.record, self._run_dir)
         if state == "lost":
             return lost_cause(self._sources, name, silence_limit_s=seen.silence_limit_s)
-        killed_before, killed_after = record.oom_kills, self._sources.told(EXIT_FILE, "oom_kills")
-        counted = killed_before is not None and killed_after is not None
+        before, after = record.oom_kills, self._sources.told(EXIT_FILE, "oom_kills")
         return root_cause(
             Case(
                 record=record,
@@ -176,22 +187,24 @@ class Monitor:
                 out_of_memory={rank.rank: rank.out_of_memory for rank in self._ranks if rank.out_of_memory},
                 clues=self._clues or Clues(),
                 exit=seen.exit,
-                oom_kills=int(killed_after - killed_before) if counted else None,  # pyright: ignore[reportOperatorIssue]
+                oom_kills=None if before is None or after is None else int(after - before),
             )
         )
 
-    def _hang(self, seen: Evidence, living: Living, ranks: tuple[RankView, ...]) -> Failure:
-        doors = {rank.rank: rank.door for rank in self._current() if rank.door and rank.rank in living.ranks}
-        answers = None if living.halted else self._sources.ask(doors)
+    def _doors(self, living: Living) -> dict[int, str]:
+        return {rank.rank: rank.door for rank in self._current() if rank.door and rank.rank in living.ranks}
+
+    def _hang(self, seen: Evidence, ranks: tuple[RankView, ...], answers: Mapping[int, Answer] | None) -> Failure:
         record = self._sources.record
         name = name_for_commands(record, self._run_dir)
+        doors = frozenset(rank.rank for rank in self._current() if rank.door)
         return find_hang(
             Hang(
                 name=name,
                 again=again(record, name),
                 ranks=ranks,
                 silent_s=seen.silent_s,
-                asked=frozenset() if answers is None else frozenset(doors),
+                asked=frozenset() if answers is None else doors & {rank.rank for rank in ranks if rank.alive},
                 answers=answers or {},
             )
         )
