@@ -129,7 +129,8 @@ class Archive(Clinic):
             self.post_message(message)
             if isinstance(message, Failed) or state.is_over or self._ended.wait(period_s):
                 return
-            at_s += 0.0 if state.paused else period_s * state.speed
+            now = self._player
+            at_s += 0.0 if now is None or now.paused else period_s * now.speed
 
     def _end_replay(self) -> None:
         self._player = None
