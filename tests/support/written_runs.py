@@ -1,4 +1,4 @@
-"""Run directories written by hand, event by event, of runs that have ended; the time is told in seconds from the launch."""
+"""Run directories of runs that have ended, written by hand event by event; times are seconds from the launch."""
 
 import json
 from dataclasses import replace

@@ -58,7 +58,7 @@ def test_programs_get_shares_and_null_for_what_is_unknown() -> None:
         "steps": 3,
         "final_loss": 3.5,
         "tokens_per_s_per_gpu": 1930.0,
-        "step_s": 2.0,
+        "step_s": 2.5,
         "peak_bytes": 3 * GIB,
         "peak_error": -0.25,
         "step_error": 0.25,
