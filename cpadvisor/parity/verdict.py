@@ -14,27 +14,43 @@ from cpadvisor.units import format_bytes, format_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
-    """How far two runs may lie apart, relative to cp 1, and why so far."""
+class Limits:
+    """How far one step of two runs may lie apart, relative to cp 1."""
 
     loss: float
     grad_norm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """The limits, and why they are where they are."""
+
+    first: Limits
+    """Of step 1, for which both runs have the same weights: the rounding of one pass."""
+    later: Limits
+    """Of the steps after it, whose weights rounding has moved."""
     why: str
+
+    def of(self, step: int) -> Limits:
+        """The limits of a step, counted from 1."""
+        return self.first if step == 1 else self.later
 
 
 FLOAT32 = Tolerance(
-    loss=1e-4,
-    grad_norm=1e-4,
+    first=Limits(loss=1e-4, grad_norm=1e-4),
+    later=Limits(loss=1e-4, grad_norm=1e-4),
     why="float32: sums in another order differ by 1e-7 in the loss and, after six steps, 2e-6 in the gradient norm",
 )
 BFLOAT16 = Tolerance(
-    loss=5e-3,
-    grad_norm=2e-2,
+    first=Limits(loss=1e-4, grad_norm=1e-3),
+    later=Limits(loss=3e-2, grad_norm=1e-1),
     why=(
-        "bf16: against float64 one kernel and the ring are each off by 2.3e-3 in the output, 2.8e-3 in dq and up to "
-        "5.9e-3 in dk and dv, at every cp; the mean over all tokens is closer, later steps multiply it"
+        "bf16: a kernel's own error, 2e-3 to 6e-3, averages out over the tokens. In step 1 another kernel, or the ring's "
+        "arithmetic at cp 2 and 4, changes the loss by 5e-6 and the gradient norm by 2e-4; a rank that does not exchange "
+        "by 2e-3 and 1e-2. Updates multiply rounding: 1.4e-2 and 5e-2 within six steps (1B and 0.6B, 16K, one H200)"
     ),
 )
+"""Measured with random weights at a rate of 1e-3, which multiplies most; the limits are some times what was seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +75,8 @@ class StepPair:
 
     def within(self, tolerance: Tolerance) -> bool:
         """Whether both values are there and close enough."""
-        loss, norm = self.loss_difference, self.norm_difference
-        return loss is not None and norm is not None and loss <= tolerance.loss and norm <= tolerance.grad_norm
+        loss, norm, limits = self.loss_difference, self.norm_difference, tolerance.of(self.step)
+        return loss is not None and norm is not None and loss <= limits.loss and norm <= limits.grad_norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,20 +204,21 @@ def _traffic(parallel: Reading, steps: int, step_bytes: int | None) -> Check:
 
 
 def _values(name: str, pairs: tuple[StepPair, ...], tolerance: Tolerance) -> Check:
-    limit = tolerance.loss if name == "loss" else tolerance.grad_norm
-    label = {"loss": "loss", "grad_norm": "gradient norm"}[name]
-    found = [(pair.step, pair.loss_difference if name == "loss" else pair.norm_difference) for pair in pairs]
-    missing = [step for step, difference in found if difference is None]
-    if missing:
-        evidence = f"step {missing[0]}: a {label} is missing or no number"
-        return Check(name=name, outcome="failed", evidence=evidence)
-    over = [(step, difference) for step, difference in found if (difference or 0.0) > limit]
-    if over:
-        step, difference = over[0]
-        evidence = f"step {step}: the {label} is off by {difference:.1e}, above {limit:.0e}"
-        return Check(name=name, outcome="failed", evidence=evidence)
-    worst = max((difference or 0.0 for _, difference in found), default=0.0)
-    return Check(name=name, outcome="passed", evidence=f"at most {worst:.1e} apart, within {limit:.0e}")
+    """The loss, or the gradient norm, over all steps."""
+    label = name.replace("grad_", "gradient ")
+    found = {pair.step: pair.loss_difference if name == "loss" else pair.norm_difference for pair in pairs}
+    for step, difference in found.items():
+        limit: float = getattr(tolerance.of(step), name)
+        if difference is None:
+            return Check(name=name, outcome="failed", evidence=f"step {step}: a {label} is missing or no number")
+        if difference > limit:
+            evidence = f"step {step}: the {label} is off by {difference:.1e}, above {limit:.0e}"
+            return Check(name=name, outcome="failed", evidence=evidence)
+    first, *later = (difference or 0.0 for difference in found.values())
+    evidence = f"{first:.1e} apart in step 1, within {getattr(tolerance.first, name):.0e}"
+    if later:
+        evidence += f"; at most {max(later):.1e} later, within {getattr(tolerance.later, name):.0e}"
+    return Check(name=name, outcome="passed", evidence=evidence)
 
 
 def _ranks(ranks: list[int]) -> str:

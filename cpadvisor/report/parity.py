@@ -1,6 +1,7 @@
 """Two runs side by side, step by step, with the checks and the verdict, as text and as JSON."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from cpadvisor.parity.readings import Reading
@@ -31,8 +32,8 @@ def parity_json(outcome: Outcome) -> dict[str, Any]:
             {"name": check.name, "outcome": check.outcome, "evidence": check.evidence} for check in verdict.checks
         ],
         "tolerance": {
-            "loss": verdict.tolerance.loss,
-            "grad_norm": verdict.tolerance.grad_norm,
+            "first_step": asdict(verdict.tolerance.first),
+            "later_steps": asdict(verdict.tolerance.later),
             "why": verdict.tolerance.why,
         },
         "runs": [_run_json(outcome.parallel), _run_json(outcome.whole)],

@@ -81,7 +81,8 @@ def test_json_holds_verdict_steps_checks_limits_and_runs():
     assert data["first_wrong_step"] == 2
     assert data["steps"][1]["loss"]["difference"] == pytest.approx(0.5)
     assert [check["name"] for check in data["checks"]] == ["split", "traffic", "loss", "grad_norm"]
-    assert data["tolerance"]["loss"] == 1e-4
+    assert data["tolerance"]["first_step"] == data["tolerance"]["later_steps"] == {"loss": 1e-4, "grad_norm": 1e-4}
+    assert "float32" in data["tolerance"]["why"]
     assert data["runs"] == [
         {"cp": 2, "run": "tiny-cp2", "dir": "/runs/tiny-cp2"},
         {"cp": 1, "run": "tiny-cp1", "dir": "/runs/tiny-cp1"},
