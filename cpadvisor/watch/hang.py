@@ -90,9 +90,9 @@ def _lagging(hang: Hang) -> tuple[tuple[int, ...], str]:
     if odd:
         return odd, f"the others wait for {_names(odd)}"
     if hang.asked and not hang.answers:
-        return (), "none answers"
+        return (), "no rank answers"
     if hang.answers:
-        return (), "all wait in the same place: look at the GPUs and the links between them"
+        return (), "all wait for each other: look at the GPUs and the links between them"
     return (), "nothing tells which one the others wait for"
 
 

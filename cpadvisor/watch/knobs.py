@@ -23,8 +23,8 @@ class Job:
 
     config: Mapping[str, Any]
     """The values of the file that ran."""
-    file: str | None
-    """Its path, for commands."""
+    subject: str
+    """What the doctor is asked about: the path of the file, or the run where the file is gone."""
     model: str | None
     sequence_len: int | None
     world: int
@@ -92,7 +92,7 @@ def _micro_batch(job: Job) -> Knob | None:
 def _flash_attention(job: Job) -> Knob | None:
     """The bundled trainer picks a flash kernel by itself."""
     named = job.config.get("attn_implementation")
-    if job.own or named in _FLASH or job.config.get("flash_attention") is True:
+    if "cpadvisor" in job.config or named in _FLASH or job.config.get("flash_attention") is True:
         return None
     return _doctor(job, "set attn_implementation to flash_attention_2")
 
@@ -145,7 +145,7 @@ def _more_gpus(job: Job) -> Knob | None:
 
 def _doctor(job: Job, words: str) -> Knob:
     """The doctor turns a line of the config, with the diff."""
-    return Knob(words=words, command=None if job.file is None else f"cpadvisor doctor {job.file} --symptom oom")
+    return Knob(words=words, command=f"cpadvisor doctor {job.subject} --symptom oom")
 
 
 def _plan(job: Job, sequence_len: int, more: str = "") -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpadvisor.plan.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES
-from cpadvisor.units import format_bytes
+from cpadvisor.units import GIB, format_bytes
 from cpadvisor.watch.events import number, numbers, text
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +33,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """What the trainer measures by the planner's terms (plan/memory.py)."""
 
-STATES = ("parameters", "gradients", "optimizer")
+UNSURE_OTHERS_BYTES = GIB
+"""What contexts, displays and monitors may hold beyond the estimate before other processes are blamed."""
 _WORDS = {"fragments": "the allocator's fragments", "others": "contexts and other processes"}
 _PHASE_GROUP = {"build": "parameters", "forward": "activations", "backward": "activations", "optimizer": "optimizer"}
 _PHASE_WORDS = {
@@ -56,7 +57,9 @@ class GroupBytes:
     @property
     def excess(self) -> int:
         """Bytes above the prediction; 0 where nothing was predicted."""
-        return 0 if self.predicted is None else self.measured - self.predicted
+        if self.predicted is None:
+            return 0
+        return self.measured - self.predicted - (UNSURE_OTHERS_BYTES if self.name == "others" else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

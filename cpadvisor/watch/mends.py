@@ -73,7 +73,7 @@ def _job(case: Case) -> Job:
     is_folder = isinstance(base, str) and base.startswith("/")
     return Job(
         config=case.clues.config,
-        file=_file(case),
+        subject=_file(case) or case.name,
         model=base if is_folder else record.model,
         sequence_len=record.sequence_len,
         world=record.world,
