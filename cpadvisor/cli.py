@@ -133,9 +133,7 @@ def _add_app_flags(parser: argparse.ArgumentParser, default: object = None) -> N
     parser.add_argument("--lang", choices=("en", "zh"), default=default, help="language of the app")
     parser.add_argument("--theme", metavar="T", default=default, help="dark, light, high-contrast, or one of your own")
     parser.add_argument("--no-mouse", action="store_true", default=default, help="leave the mouse to the terminal")
-    parser.add_argument(
-        "--read-only", action="store_true", default=default, help="look at everything, change nothing"
-    )
+    parser.add_argument("--read-only", action="store_true", default=default, help="look at everything, change nothing")
 
 
 def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, help_text: str) -> argparse.ArgumentParser:
@@ -220,6 +218,7 @@ def _add_running(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_proving(commands: "argparse._SubParsersAction[_Parser]") -> None:
     doctor = _command(commands, "doctor", "what is wrong on this machine, in a config, or with a run; and the mend")
     doctor.add_argument("subject", metavar="RUN or FILE", nargs="?", help="left out, this machine")
+    doctor.add_argument("--node", metavar="N", default=argparse.SUPPRESS, help="the machine that FILE is meant for")
     doctor.add_argument("--symptom", metavar="S", help="begin at oom, slow, nan, split, cp or hang")
     doctor.add_argument("--apply", metavar="RULE", help="apply the first mend of this finding to the config")
     doctor.add_argument("--strict", action="store_true", help="warnings count as errors")

@@ -7,7 +7,7 @@ from typing import Any
 
 from cpadvisor.check.finding import Finding
 from cpadvisor.model import ModelSpec
-from cpadvisor.write.edit import REMOVE, Change
+from cpadvisor.write.edit import REMOVE, as_changes
 from cpadvisor.write.split import SIZE_KEYS
 
 LEGACY_ATTENTION = {
@@ -87,7 +87,7 @@ class Config:
         """A finding whose message starts with the line of its key; `changes` are new values by dotted key."""
         line = self.lines.get((key or "").split(".")[0])
         place = f"line {line}: " if line is not None else ""
-        done = tuple(Change(key=name, value=value) for name, value in (changes or {}).items())
+        done = as_changes(changes or {})
         return Finding(rule=rule, severity=severity, key=key, message=f"{place}{message}", fix=fix, changes=done)
 
     def fsdp_key(self, key: str) -> str:

@@ -1,9 +1,20 @@
 """Data goes to stdout, prose to stderr."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+NARROWEST, WIDEST = 60, 100
+"""Columns between which prose is read easily."""
+
+
+def text_width() -> int:
+    """Columns for prose on stdout: those of the terminal or of $COLUMNS within reason, 80 where there is neither."""
+    columns = shutil.get_terminal_size().columns if os.isatty(1) or "COLUMNS" in os.environ else 80
+    return min(max(columns, NARROWEST), WIDEST)
 
 
 def is_terminal() -> bool:

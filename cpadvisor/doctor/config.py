@@ -1,11 +1,26 @@
 """A config: what `check` finds, and the card's rows D1 to D5 and L1 to L4 worked out for this file and machine."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.doctor.diagnosis import Diagnosis
+from cpadvisor.check.config import examine_file
+from cpadvisor.check.subject import Config
+from cpadvisor.doctor.diagnosis import Diagnosis, Mend, sort_diagnoses
+from cpadvisor.doctor.from_check import diagnoses_of
+from cpadvisor.doctor.gathering import gather_node
+from cpadvisor.doctor.memory_rows import disk_rows, memory_rows, unpredicted
+from cpadvisor.doctor.ring_rows import ring_rows
+from cpadvisor.doctor.situation import situate, wants_gpus
+from cpadvisor.doctor.training_rows import split_evidence, training_rows
+from cpadvisor.doctor.variable_checks import variable_checks
 from cpadvisor.node import Node
+from cpadvisor.probe.recorded import CPU, load_node
+from cpadvisor.write.edit import as_changes
+
+EXAMPLE = "dgx-h100"
+"""The machine that stands in where a file wants GPUs, none was named, and none is here."""
 
 
 def examine_config(
@@ -15,4 +30,89 @@ def examine_config(
 
     Raises ConfigError for a file that cannot be read.
     """
-    raise NotImplementedError
+    config, findings = examine_file(path)
+    found = diagnoses_of(findings)
+    if config is None:
+        return sort_diagnoses(found)
+    here = node is None or node.source == "nvml"
+    machine, missing = _machine(config, node, environ)
+    rows = [
+        *(_with_split(one, config) for one in found if not _is_told_by_the_row(one, config)),
+        *_gpus(config, machine, missing),
+        *_predicted(config, machine, environ, is_example=missing is not None),
+        *training_rows(config, path, found),
+        *(disk_rows(config) if here else ()),
+        *(variable_checks(environ, gpus=wants_gpus(config) is not False) if here else ()),
+    ]
+    return sort_diagnoses(rows)
+
+
+def _machine(config: Config, node: Node | None, environ: Mapping[str, str]) -> tuple[Node, str | None]:
+    """The machine, and why it stands in for another where it does."""
+    if node is not None and (node.name != CPU or not wants_gpus(config)):
+        return node, None
+    if wants_gpus(config) is False:
+        return load_node(CPU), None
+    seen, why = (None, f"the node {CPU} has none") if node is not None else gather_node(environ)
+    if seen is not None:
+        return seen, None
+    return (load_node(CPU), None) if wants_gpus(config) is None else (load_node(EXAMPLE), why or "none is here")
+
+
+def _predicted(config: Config, machine: Node, environ: Mapping[str, str], *, is_example: bool) -> Iterator[Diagnosis]:
+    situation = situate(config, machine, is_example=is_example)
+    if isinstance(situation, str):
+        yield unpredicted(situation)
+        return
+    yield from memory_rows(situation)
+    yield from ring_rows(situation, environ)
+
+
+def _gpus(config: Config, machine: Node, missing: str | None) -> Iterator[Diagnosis]:
+    """Whether the machine has the GPUs that the sizes multiply to (card rows F1, K1)."""
+    if wants_gpus(config) is False or machine.name == CPU:
+        return
+    want, have = config.product, len(machine.gpus)
+    if missing is not None:
+        yield Diagnosis(
+            rule="gpus",
+            severity="error",
+            title=f"the file wants {want} GPU{'s' if want > 1 else ''}, and this machine has none",
+            evidence=f"{missing}; figures below are of {machine.name}, as an example",
+            effect="it does not start here",
+            mends=(
+                Mend(text="judge it for the machine that it is meant for", command="cpadvisor doctor FILE --node NAME"),
+                Mend(text="plan for CPU processes", command="cpadvisor write --node cpu -o FILE"),
+            ),
+            card=("F1", "K1"),
+        )
+        return
+    seen = f"the sizes multiply to {want}, {machine.name} has {have}"
+    if want <= have:
+        yield Diagnosis(rule="gpus", severity="ok", title="GPUs for every rank", evidence=seen, card=("F1", "K1"))
+        return
+    others = want // config.degree("dp_shard")
+    mends = ()
+    if have % others == 0:
+        shards = config.with_shards(have // others)
+        mends = (Mend(text=f"write dp_shard_size: {have // others}", changes=as_changes(shards)),)
+    several = config.is_axolotl and want % have == 0
+    yield Diagnosis(
+        rule="gpus",
+        severity="note" if several else "error",
+        title=f"{want} GPUs are {want // have} such machines" if several else f"{want} GPUs, and there are {have}",
+        evidence=seen,
+        effect=None if several else "it does not start on this machine",
+        mends=mends,
+        card=("F1", "K1"),
+    )
+
+
+def _with_split(one: Diagnosis, config: Config) -> Diagnosis:
+    """A finding on the split shows the length, cp, the local length and the neighbours."""
+    return replace(one, evidence=f"{one.evidence}; {split_evidence(config)}") if one.rule == "F3" else one
+
+
+def _is_told_by_the_row(one: Diagnosis, config: Config) -> bool:
+    """`cp-on` tells of a method that is none, with the same mend."""
+    return one.rule == "engine-value.cpadvisor.method" and config.block("cpadvisor").get("method") == "none"

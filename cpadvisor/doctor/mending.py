@@ -1,19 +1,79 @@
 """A mend becomes a change of a config file: shown as a diff, then written whole with the old file beside it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from cpadvisor.check.config import examine_file
+from cpadvisor.check.finding import Finding
 from cpadvisor.doctor.diagnosis import Mend
+from cpadvisor.errors import ConfigError
+from cpadvisor.rundir import read_existing, replace_with_backup
+from cpadvisor.write.diff import unified_diff
+from cpadvisor.write.edit import REMOVE, Change, edited
+from cpadvisor.write.split import SIZE_KEYS
+from cpadvisor.yaml_reader import read_yaml
+
+PREDICTION = "cpadvisor.prediction"
+_PREDICTED_FROM = (
+    *SIZE_KEYS.values(),
+    "sequence_len",
+    "micro_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "fsdp_config",
+    "bf16",
+    "cpadvisor.recompute",
+    "cpadvisor.method",
+)
+"""Keys on which memory and time depend: where one changes, the prediction in the file holds no longer."""
 
 
 def preview(path: Path, mend: Mend) -> str:
     """The diff that `apply` would make; nothing is written. Raises ConfigError as `apply` does."""
-    raise NotImplementedError
+    old, new = _texts(path, mend)
+    return unified_diff(old, new, name=str(path)) if old != new else ""
 
 
 def apply(path: Path, mend: Mend) -> tuple[str, Path | None]:
     """Write the changed config; gives the diff and the path of the old text, None where nothing changed.
 
-    Raises ConfigError for a mend without changes or a file that cannot be read or has changed so that it no longer
-    is YAML, WriteError for one that cannot be written; the file then stays as it was.
+    Raises ConfigError for a mend without changes, one that would bring an error with it, or a file that cannot be
+    read or is no YAML any more, WriteError for one that cannot be written; the file then stays as it was.
     """
-    raise NotImplementedError
+    old, new = _texts(path, mend)
+    _refuse_new_errors(path, old, new)
+    return (unified_diff(old, new, name=str(path)) if old != new else ""), replace_with_backup(path, new)
+
+
+def _texts(path: Path, mend: Mend) -> tuple[str, str]:
+    if not mend.changes:
+        instead = f"; run `{mend.command}`" if mend.command else ""
+        raise ConfigError(f"{mend.text}: no line of a config does that{instead}")
+    old = read_existing(path)
+    if old is None:
+        raise ConfigError(f"{path}: there is no such file any more; write it with `cpadvisor write -o {path}`")
+    return old, edited(old, _with_prediction(old, mend.changes, path), name=str(path))
+
+
+def _with_prediction(text: str, changes: Sequence[Change], path: Path) -> tuple[Change, ...]:
+    """The changes, and the end of a prediction that they make untrue and do not renew."""
+    block = read_yaml(text, name=str(path))[0].get("cpadvisor")
+    predicts = isinstance(block, dict) and "prediction" in block
+    renews = any(change.key.startswith(PREDICTION) for change in changes)
+    touches = any(
+        change.key == key or change.key.startswith(f"{key}.") for change in changes for key in _PREDICTED_FROM
+    )
+    gone = (Change(key=PREDICTION, value=REMOVE),) if predicts and touches and not renews else ()
+    return (*changes, *gone)
+
+
+def _refuse_new_errors(path: Path, old: str, new: str) -> None:
+    before = {(one.rule, one.key) for one in _errors(path, old)}
+    brought = [one for one in _errors(path, new) if (one.rule, one.key) not in before]
+    if brought:
+        told = "; ".join(f"{one.rule}: {one.message}" for one in brought)
+        raise ConfigError(f"{path} is unchanged, for the mend would bring another error ({told}); change it by hand")
+
+
+def _errors(path: Path, text: str) -> list[Finding]:
+    return [finding for finding in examine_file(path, text=text)[1] if finding.severity == "error"]

@@ -1,19 +1,119 @@
 """A run, live or ended: why it failed, then what was measured against what its config promised."""
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.doctor.diagnosis import Diagnosis
+from cpadvisor.catalog import find_gpu
+from cpadvisor.doctor.context_rows import context_rows
+from cpadvisor.doctor.diagnosis import Diagnosis, Mend, sort_diagnoses
+from cpadvisor.doctor.from_check import diagnoses_of
+from cpadvisor.doctor.knobs import memory_mends
+from cpadvisor.doctor.run_facts import RunFacts, read_facts
+from cpadvisor.doctor.run_rows import run_rows
+from cpadvisor.doctor.situation import Situation, situate
+from cpadvisor.doctor.training_rows import training_rows
+from cpadvisor.doctor.variable_checks import variable_checks
+from cpadvisor.node import Gpu, Node
+from cpadvisor.probe.recorded import CPU, load_node
+from cpadvisor.rundir import CONFIG_FILE
+from cpadvisor.runrecord import read_record
+from cpadvisor.units import format_bytes
 from cpadvisor.watch.view import RunView
 
 
 def examine_run(run_dir: Path, *, view: RunView | None = None) -> tuple[Diagnosis, ...]:
     """Every check of a run, worst first. `view` saves a look at the run where the caller has one.
 
-    Raises LaunchError for a directory that is no run.
+    Mends change the config that the run was started from (`config_of`), never the run. Raises LaunchError for a
+    directory that is no run.
     """
-    raise NotImplementedError
+    return judge_run(read_facts(run_dir, view))
+
+
+def judge_run(facts: RunFacts) -> tuple[Diagnosis, ...]:
+    """What follows from what a run has told, worst first."""
+    told = [*run_rows(facts), *context_rows(facts)]
+    settled = [_with_knobs(one, facts) for one in told]
+    rows = [*settled, *_of_the_config(facts, settled), *_environment(facts)]
+    return sort_diagnoses(_for_the_file(one, facts) for one in rows)
 
 
 def config_of(run_dir: Path) -> Path:
     """The config that mends of a run change: the file that it was started from, else the run's own copy."""
-    raise NotImplementedError
+    started_from = read_record(run_dir).config
+    if started_from is not None and Path(started_from).is_file():
+        return Path(started_from)
+    return run_dir / CONFIG_FILE
+
+
+def _of_the_config(facts: RunFacts, told: Iterable[Diagnosis]) -> Iterator[Diagnosis]:
+    """Findings and rows of the copy that runs, where the run itself has told nothing better."""
+    if facts.config is None:
+        return
+    found = diagnoses_of(facts.findings)
+    rules = {one.rule for one in told}
+    rows = (*found, *training_rows(facts.config, Path(facts.record.config or CONFIG_FILE), found))
+    yield from (one for one in rows if one.rule not in rules)
+
+
+def _environment(facts: RunFacts) -> Iterator[Diagnosis]:
+    """Variables that the run was started with; OpenMP's and NCCL's defaults are the launcher's own."""
+    gpus = facts.record.gpus is not None
+    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES"}
+    environ = {name: value for name, value in facts.record.env.items() if name not in hidden}
+    yield from (one for one in variable_checks(environ, gpus=gpus) if one.severity != "ok")
+
+
+def _with_knobs(one: Diagnosis, facts: RunFacts) -> Diagnosis:
+    """A run that ran out of memory is given every knob with its peak."""
+    lacks = one.rule == "failure" and "D1" in one.card
+    if not lacks and not (one.rule == "memory" and one.severity != "ok"):
+        return one
+    situation = situation_of(facts)
+    if situation is None:
+        return one
+    beside = f"\npredicted for this file: {format_bytes(situation.memory.peak_bytes)} at the peak" if lacks else ""
+    return replace(one, evidence=one.evidence + beside, mends=(*memory_mends(situation), *one.mends))
+
+
+def situation_of(facts: RunFacts) -> Situation | None:
+    """The run's config on GPUs of its own product, with all of their memory; None where either is not known."""
+    if facts.config is None:
+        return None
+    device = next((str(rank.start.get("device")) for rank in facts.started), None)
+    if device is None and facts.record.gpus is None:
+        device = CPU
+    spec = None if device in (None, CPU) else find_gpu(device)
+    if device == CPU:
+        found = situate(facts.config, load_node(CPU))
+    elif spec is not None:
+        found = situate(
+            facts.config, _like_ones(spec.product, facts.record.world, name=facts.record.host or "its host")
+        )
+    else:
+        return None
+    return None if isinstance(found, str) else found
+
+
+def _like_ones(product: str, count: int, *, name: str) -> Node:
+    """As many GPUs as the run took, of its product; over which links is not asked here."""
+    return Node(
+        name=name,
+        source="recorded",
+        gpus=tuple(Gpu(index=index, name=product) for index in range(count)),
+        links=tuple((None,) * count for _ in range(count)),
+    )
+
+
+def _for_the_file(one: Diagnosis, facts: RunFacts) -> Diagnosis:
+    """Mends that change the config say that the run itself goes on, or has to be launched again."""
+    return replace(one, mends=tuple(_told_for_a_run(mend, facts) for mend in one.mends))
+
+
+def _told_for_a_run(mend: Mend, facts: RunFacts) -> Mend:
+    if not mend.changes:
+        return mend
+    after = "launch it again" if facts.view.is_final else "this run goes on as it is; launch another"
+    file = facts.record.config or "FILE"
+    return replace(mend, text=f"{mend.text}; {after}", command=mend.command or f"cpadvisor launch {file}")

@@ -4,7 +4,7 @@ The smallest entry that a change touches is cut out, changed by ruamel.yaml's ro
 lines are copied, so that no library's taste in blanks and quotes reaches them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,11 @@ class Change:
     """Dotted for nested blocks: `fsdp_config.reshard_after_forward`."""
     value: Any
     """The new value, or REMOVE."""
+
+
+def as_changes(values: Mapping[str, Any]) -> tuple[Change, ...]:
+    """New values by dotted key, as changes."""
+    return tuple(Change(key=key, value=value) for key, value in values.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,128 @@
+"""What a run has said and left behind: its events, rank by rank, and how NCCL joined its ranks."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cpadvisor.check.config import examine_file
+from cpadvisor.check.finding import Finding
+from cpadvisor.check.subject import Config
+from cpadvisor.errors import ConfigError
+from cpadvisor.rundir import CONFIG_FILE
+from cpadvisor.runrecord import RunRecord, read_record
+from cpadvisor.watch.events import EventFile, whole
+from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.view import RunView
+from runtime.telemetry import events_path
+
+MAX_LOG_BYTES = 16 << 20
+"""Of one rank's NCCL log: transports are told when ranks first meet, which is at its beginning."""
+
+_CHANNEL = re.compile(
+    r"Channel \d+/\d+ : (?P<first>\d+)\[\S*\] -> (?P<second>\d+)\[\S*\](?: \[\w+\])? via (?P<how>\S+)"
+)
+"""`Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM`, `… [send] via NET/IB/0/GDRDMA` (nccl src/transport/*.cc)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankFacts:
+    """One rank's own words; empty where it has said nothing."""
+
+    rank: int
+    start: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
+    """The newest `start` event."""
+    ring: tuple[Mapping[str, Any], ...] = ()
+    """`nccl` events of the group cp since then, one a step."""
+    warnings: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    """Rule to message."""
+    out_of_memory: Mapping[str, Any] | None = None
+    grad_norm: tuple[tuple[int, float | None], ...] = ()
+    """(step, norm before clipping); None where it was no number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """Everything that the checks of a run read."""
+
+    record: RunRecord
+    view: RunView
+    config: Config | None
+    """The copy that runs, None where it cannot be read."""
+    findings: tuple[Finding, ...] = ()
+    """What `check` says of that copy."""
+    ranks: tuple[RankFacts, ...] = ()
+    transports: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
+    """How NCCL joined pairs of ranks, `P2P/CUMEM` or `SHM/direct`, to the number of channels."""
+
+    @property
+    def started(self) -> tuple[RankFacts, ...]:
+        """Ranks whose model was built."""
+        return tuple(rank for rank in self.ranks if rank.start)
+
+    @property
+    def cp(self) -> int:
+        """Ranks that share a sequence."""
+        return int(self.record.layout.get("cp", 1))
+
+
+def read_facts(run_dir: Path, view: RunView | None) -> RunFacts:
+    """Read a run directory. Raises LaunchError where it is none."""
+    record = read_record(run_dir)
+    try:
+        config, findings = examine_file(run_dir / CONFIG_FILE)
+    except ConfigError:
+        config, findings = None, ()
+    return RunFacts(
+        record=record,
+        view=view or Monitor(run_dir).poll(),
+        config=config,
+        findings=findings,
+        ranks=tuple(_read_rank(run_dir, rank) for rank in range(record.world)),
+        transports=_transports(run_dir),
+    )
+
+
+def _read_rank(run_dir: Path, rank: int) -> RankFacts:
+    start: Mapping[str, Any] = {}
+    ring: list[Mapping[str, Any]] = []
+    warnings: dict[str, str] = {}
+    lack: Mapping[str, Any] | None = None
+    norms: list[tuple[int, float | None]] = []
+    for event in EventFile(events_path(run_dir, rank)).poll():
+        kind = event["kind"]
+        if kind == "start":
+            start, ring, lack = event, [], None
+        elif kind == "nccl" and event.get("group") == "cp" and whole(event, "bytes") is not None:
+            ring.append(event)
+        elif kind == "warning":
+            warnings[str(event.get("rule", "warning"))] = str(event.get("message", "a warning without a text"))
+        elif kind == "out_of_memory":
+            lack = event
+        elif kind == "step" and isinstance(event.get("step"), int):
+            norms.append((event["step"], event.get("grad_norm")))
+    return RankFacts(
+        rank=rank, start=start, ring=tuple(ring), warnings=warnings, out_of_memory=lack, grad_norm=tuple(norms)
+    )
+
+
+def _transports(run_dir: Path) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for path in sorted(run_dir.glob("nccl-*.log")):
+        found += transports_in(_head(path))
+    return dict(found)
+
+
+def transports_in(log: str) -> "Counter[str]":
+    """Channels by transport in the text of an NCCL log: `{"P2P/CUMEM": 48}`."""
+    return Counter("/".join(match["how"].split("/")[:2]) for match in _CHANNEL.finditer(log))
+
+
+def _head(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_LOG_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
