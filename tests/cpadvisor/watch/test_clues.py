@@ -5,7 +5,7 @@ from cpadvisor.watch.clues import RankFailure, read_clues, table_rows
 # torch 2.13: rank 1 was killed with SIGKILL, torchrun then ended rank 0.
 AGENT_LOG = """\
 W1123 18:00:01.000 41 torch/distributed/elastic/multiprocessing/api.py:1010] Sending process 52 closing signal SIGTERM
-E1123 18:00:02.000 41 torch/distributed/elastic/multiprocessing/api.py:984] failed (exitcode: -9) local_rank: 1 (pid: 53)
+E1123 18:00:02.000 41 torch/distributed/elastic/multiprocessing/api.py:984] failed (exitcode: -9) of rank 1
 Failures:
 [1]:
   time      : 2026-11-23_18:00:02

@@ -36,7 +36,7 @@ def door(path: Path, handlers: Mapping[str, Callable[[], tuple[int, bytes]]]) ->
     """A rank's door: what each handler answers."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             name = self.path.rpartition("/")[2]
             status, body = handlers[name]() if name in handlers else (404, b"Handler not found")
             self.send_response(status)
