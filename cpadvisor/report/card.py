@@ -15,10 +15,10 @@ from cpadvisor.report.wrap import indented, wrap
 from cpadvisor.units import DASH, format_bytes, format_count, format_rate, format_tokens
 from cpadvisor.yaml_reader import DuplicateKeyError, read_yaml
 
-INDENT = 4
+INDENT = 2
 LABEL_COLUMN = 13
 
-_LABELS: dict[str, Text] = {
+LABELS: dict[str, Text] = {
     "card": {"en": "card", "zh": "速查卡"},
     "ours": {"en": "ours", "zh": "本工具"},
     "source": {"en": "source", "zh": "依据"},
@@ -81,7 +81,7 @@ def _row_lines(row: Row, language: str, width: int) -> Iterator[str]:
         ("carried", _carriers(row)),
     ):
         yield from indented(
-            text, width=width, label=" " * INDENT + _LABELS[name][language], column=INDENT + LABEL_COLUMN
+            text, width=width, label=" " * INDENT + LABELS[name][language], column=INDENT + LABEL_COLUMN
         )
     yield from _verse(row, language)
     figures = figures_of(row.id)
@@ -136,9 +136,9 @@ def figure_cell(key: str, value: Any) -> str:
 
 def _config(row: Row, language: str, width: int) -> Iterator[str]:
     pad = " " * INDENT
-    yield pad + _LABELS["config"][language].format(gpus=row.gpus)
+    yield pad + LABELS["config"][language].format(gpus=row.gpus)
     yield from (f"{pad}  {line}" for line in (row.config or "").splitlines())
-    yield pad + _LABELS["findings"][language]
+    yield pad + LABELS["findings"][language]
     serious = [finding for finding in config_findings(row) if finding.severity != "note"]
     for finding in serious:
         fix = f"; {finding.fix}" if finding.fix else ""
@@ -147,7 +147,7 @@ def _config(row: Row, language: str, width: int) -> Iterator[str]:
             f"{pad}  {'  ' if place else ''}{line}" for place, line in enumerate(wrap(text, width - INDENT - 4))
         )
     if not serious:
-        yield f"{pad}  {_LABELS['nothing'][language]}"
+        yield f"{pad}  {LABELS['nothing'][language]}"
 
 
 def config_findings(row: Row) -> tuple[Finding, ...]:

@@ -25,7 +25,7 @@ from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.node import NodeScreen
 from cpadvisor.tui.screens.plan import PlanScreen
-from cpadvisor.tui.screens.reader import Question, Reader
+from cpadvisor.tui.screens.reader import Question, Reader, reader_width
 from cpadvisor.tui.screens.run import RunScreen
 from cpadvisor.tui.screens.runs import RunsScreen
 from cpadvisor.tui.session import (
@@ -181,6 +181,16 @@ class CpadvisorApp(Archive, House):
     def action_help(self) -> None:
         """All keys of this screen and of all screens."""
         self.push_screen(Reader(self.words["help"], help_lines(self.screen, self.words["everywhere"])))
+
+    def action_card(self) -> None:
+        """The quick reference card, whose figures take the planner a moment."""
+        self.run_worker(self._read_card, thread=True, exclusive=True, group="card", exit_on_error=False)
+
+    def _read_card(self) -> None:
+        from cpadvisor.tui.reference import card_lines
+
+        lines = card_lines(self.words.language, reader_width(self.size.width))
+        self.call_from_thread(self.push_screen, Reader(self.words["reference"], lines))
 
     def action_leave(self) -> None:
         """Quit; ask first where a run is alive."""

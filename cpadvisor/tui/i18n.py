@@ -101,6 +101,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "runs count": ("runs", "次运行"),
     "now": ("now", "当前"),
     "alive": ("alive", "存活"),
+    "halted": ("halted", "已挂起"),
     "ended": ("ended", "已结束"),
     "marked": ("marked", "已标记"),
     "when": ("when", "时间"),
@@ -112,6 +113,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "step error": ("time", "时间差"),
     "about": ("This run", "本次运行"),
     "card row": ("card", "速查卡"),
+    "reference": ("The quick reference card", "CP 速查卡"),
     "reason": ("reason", "原因"),
     "cause": ("cause", "原因"),
     "note": ("note", "说明"),
@@ -166,6 +168,11 @@ class Words:
 
     def __init__(self, language: str) -> None:
         self._column = LANGUAGES.index(language) if language in LANGUAGES else 0
+
+    @property
+    def language(self) -> str:
+        """One of LANGUAGES."""
+        return LANGUAGES[self._column]
 
     def __getitem__(self, key: str) -> str:
         return _WORDS[key][self._column]

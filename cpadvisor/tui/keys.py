@@ -21,6 +21,7 @@ APP_KEYS = [
     Binding("space", "pause", "Pause", id="pause", tooltip="Hold the picture still; the run goes on", show=False),
     Binding("z", "zoom", "Zoom", id="zoom", tooltip="The focused panel alone; escape brings all back", show=False),
     Binding("t", "next_theme", "Theme", id="theme", tooltip="The next theme", show=False),
+    Binding("C", "card", "Card", id="card", tooltip="The quick reference, its values beside ours", show=False),
     Binding("question_mark,f1", "help", "Help", id="help", tooltip="All keys, and the way to a live run"),
     Binding("ctrl+p,colon", "command_palette", "Palette", id="palette", tooltip="Every action by name", show=False),
     Binding("ctrl+z", "suspend_process", "Suspend", id="suspend", tooltip="Back to the shell; fg returns", show=False),

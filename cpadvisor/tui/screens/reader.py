@@ -8,9 +8,14 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from cpadvisor.tui.screens.base import panel
+from cpadvisor.tui.screens.base import NARROW, panel
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.prose import Prose, content
+
+
+def reader_width(columns: int) -> int:
+    """Cells of a line in a reader on a terminal of so many columns, as app.tcss lays it out: 74 of 80."""
+    return min(columns if columns < NARROW else columns * 4 // 5, 100) - 6
 
 
 class Reader(ModalScreen[None]):

@@ -20,7 +20,7 @@ def test_a_row_shows_the_card_ours_the_source_and_what_carries_it():
     text = card_text(find_rows(["F3"]), language="en", width=80)
     assert "F3  The length must divide" in text
     assert text.splitlines()[3].endswith("refined")
-    for label in ("    card  ", "    ours  ", "    source  ", "    carried by  "):
+    for label in ("\n  card  ", "\n  ours  ", "\n  source  ", "\n  carried by  "):
         assert label in text
     assert "check F3; plan F3" in text
     assert "10,000   3  10,002   3,334       9,996      10,002" in text
