@@ -1,5 +1,7 @@
 """What the GPUs do now: one thread asks NVML each second and leaves a frozen row a GPU for whoever looks.
 
+These are the figures that the card's row K4 reads off `nvidia-smi dmon`, and more.
+
 NVML may stall for seconds when a GPU is lost, so nobody who draws ever calls it;
 the age of the last rows tells when it does. Every figure may be missing: a
 call that a product or a driver does not know gives None, never a crash.
