@@ -16,6 +16,8 @@ class RankReading:
     local_tokens: int | None = None
     method: str | None = None
     backend: str | None = None
+    recomputed_layers: int = 0
+    """Layers whose forward pass runs a second time, ring and all."""
     loss: Mapping[int, float | None] = field(default_factory=lambda: dict[int, float | None]())
     """By step, from 1; None for a value that was no number."""
     grad_norm: Mapping[int, float | None] = field(default_factory=lambda: dict[int, float | None]())
@@ -55,6 +57,7 @@ def _read_rank(directory: Path, rank: int) -> RankReading:
         local_tokens=_whole(start.get("local_tokens")),
         method=start.get("cp_method"),
         backend=start.get("backend"),
+        recomputed_layers=_whole((start.get("recompute") or {}).get("full")) or 0,
         loss={step: _number(event.get("loss")) for step, event in steps.items()},
         grad_norm={step: _number(event.get("grad_norm")) for step, event in steps.items()},
         sent_bytes=_ring_bytes(events),

@@ -149,14 +149,6 @@ def expected_bytes(pair: Pair, parallel: Reading) -> int | None:
         gradient_hop=hop * FLOAT32_BYTES // width,
         cp=pair.cp,
         layers=model.layers,
-        recomputed_layers=_recomputed_layers(pair.job, model.layers),
+        recomputed_layers=parallel.ranks[0].recomputed_layers,
         micro_batches=whole_number(pair.job, "gradient_accumulation_steps"),
     )
-
-
-def _recomputed_layers(job: JobFile, layers: int) -> int:
-    """Layers whose forward pass runs a second time, ring and all."""
-    asked = job.own.get("recompute")
-    if isinstance(asked, dict) and asked:
-        return asked.get("full") or 0
-    return layers if job.values.get("gradient_checkpointing") else 0

@@ -13,7 +13,7 @@ def write(folder: Path, rank: int, *events: tuple[str, dict[str, object]]) -> No
     writer.close()
 
 
-START = {"local_tokens": 256, "cp_method": "ring", "backend": "gloo"}
+START = {"local_tokens": 256, "cp_method": "ring", "backend": "gloo", "recompute": {"none": 1, "full": 1}}
 
 
 def test_a_rank_says_its_split_its_values_and_its_traffic(tmp_path: Path):
@@ -33,6 +33,7 @@ def test_a_rank_says_its_split_its_values_and_its_traffic(tmp_path: Path):
     reading = read_run(tmp_path, world=1, cp=2, sequence_len=512, micro_batch=1)
     (rank,) = reading.ranks
     assert (rank.local_tokens, rank.method, rank.backend) == (256, "ring", "gloo")
+    assert rank.recomputed_layers == 1
     assert rank.loss == {1: 6.0, 2: None}
     assert rank.grad_norm == {1: 2.5, 2: 2.0}
     assert rank.sent_bytes == {1: 768, 2: 512}
