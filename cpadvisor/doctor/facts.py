@@ -61,6 +61,8 @@ class HostFacts:
     hostname: str = "localhost"
     cpus: int = 1
     """That this process may use."""
+    load: float = 0.0
+    """Processes that ran or wanted to over the last minute, on the average."""
     memory_bytes: int | None = None
     cgroup_limit_bytes: int | None = None
     cgroup_used_bytes: int | None = None

@@ -24,6 +24,9 @@ LEAST_DISK_BYTES = 5 * GIB
 """Free on the disk of the runs: logs, events and a small model."""
 NO_DISK_BYTES = 64 * MIB
 
+BUSY = 1.5
+"""Processes a core from which a training is slowed. An estimate."""
+
 
 def host_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
     """All of them."""
@@ -35,6 +38,7 @@ def host_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
     yield from _limits(host, gpus=facts.has_gpus)
     yield from _memory(host, ranks=len(facts.driver.node.gpus) if facts.driver.node else 0)
     yield from _disk(host)
+    yield _load(host, gpus=facts.has_gpus)
     yield _names(host)
     yield _loopback(host)
 
@@ -188,6 +192,21 @@ def _disk(host: HostFacts) -> Iterator[Diagnosis]:
             Mend(text="delete old runs", command="cpadvisor runs"),
             Mend(text="keep runs elsewhere", command="cpadvisor launch FILE --runs DIR"),
         ),
+    )
+
+
+def _load(host: HostFacts, *, gpus: bool) -> Diagnosis:
+    seen = f"{host.load:.1f} processes want {host.cpus} cores"
+    if host.load <= BUSY * host.cpus:
+        return Diagnosis(rule="load", severity="ok", title="the cores are free", evidence=seen)
+    return Diagnosis(
+        rule="load",
+        severity="note" if gpus else "warning",
+        title="the cores are busy",
+        evidence=f"{seen}; above {BUSY:g} a core each waits for the other",
+        effect="CPU processes train at a fraction of their pace, GPUs wait for their launches",
+        mends=(Mend(text="see what runs", command="top -b -n 1 -o %CPU | head -20"),),
+        card=("D2",),
     )
 
 

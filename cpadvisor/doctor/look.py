@@ -132,6 +132,7 @@ def host_facts(runs_root: Path) -> HostFacts:
     return HostFacts(
         hostname=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
+        load=os.getloadavg()[0],
         memory_bytes=psutil.virtual_memory().total,
         cgroup_limit_bytes=_cgroup("memory.max", "memory/memory.limit_in_bytes", most=psutil.virtual_memory().total),
         cgroup_used_bytes=_cgroup("memory.current", "memory/memory.usage_in_bytes"),

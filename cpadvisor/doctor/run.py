@@ -14,6 +14,7 @@ from cpadvisor.doctor.run_rows import run_rows
 from cpadvisor.doctor.situation import Situation, situate
 from cpadvisor.doctor.training_rows import training_rows
 from cpadvisor.doctor.variable_checks import variable_checks
+from cpadvisor.launch.environment import threads
 from cpadvisor.node import Gpu, Node
 from cpadvisor.probe.recorded import CPU, load_node
 from cpadvisor.rundir import CONFIG_FILE
@@ -58,10 +59,12 @@ def _of_the_config(facts: RunFacts, told: Iterable[Diagnosis]) -> Iterator[Diagn
 
 
 def _environment(facts: RunFacts) -> Iterator[Diagnosis]:
-    """Variables that the run was started with; OpenMP's and NCCL's defaults are the launcher's own."""
-    gpus = facts.record.gpus is not None
-    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES"}
-    environ = {name: value for name, value in facts.record.env.items() if name not in hidden}
+    """Variables that the run was started with, without those that the launcher itself sets so."""
+    gpus, environ = facts.record.gpus is not None, dict(facts.record.env)
+    if not gpus:
+        environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if environ.get("OMP_NUM_THREADS") == str(threads(facts.record.world, gpu=gpus)):
+        environ.pop("OMP_NUM_THREADS")
     yield from (one for one in variable_checks(environ, gpus=gpus) if one.severity != "ok")
 
 

@@ -46,6 +46,7 @@ TREES: Mapping[str, tuple[str, ...]] = {
         "cudnn",
         "nccl",
         "flash-attn",
+        "load",
         "env.",
         "persistence",
         "D2",

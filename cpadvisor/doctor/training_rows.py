@@ -110,7 +110,7 @@ def context_on(config: Config, path: Path) -> Diagnosis:
         local = tokens // cp if type(tokens) is int else 0
         whole = f"{local:,} x {cp} is {local * cp:,} of {_count(tokens)} tokens"
         seen = f"{SIZE_KEYS['cp']} {cp}: each rank holds its part; {whole}"
-        return _ok("cp-on", f"context parallelism is on, over {cp} ranks", seen, ("D5", "L4"), _proofs(path))
+        return _ok("cp-on", f"context parallelism is on, over {cp} ranks", seen, ("D5", "L4"), _proofs(config, path))
     if cp > 1:
         return Diagnosis(
             rule="cp-on",
@@ -139,8 +139,12 @@ def _count(tokens: Any) -> str:
     return format_count(tokens) if type(tokens) is int else "the"
 
 
-def _proofs(path: Path) -> tuple[Mend, ...]:
+def _proofs(config: Config, path: Path) -> tuple[Mend, ...]:
+    """How a run shows it: the bundled trainer beside cp 1, axolotl by the line that its plugin logs."""
     file = shlex.quote(str(path))
+    if config.is_axolotl:
+        text = f"a run's log says `ringmaster CP enabled: size={config.degree('cp')}`"
+        return (Mend(text=text, command="cpadvisor logs RUN | grep ringmaster"),)
     return (
         Mend(text="prove it: the same loss at cp 1 and here", command=f"cpadvisor parity {file}"),
         Mend(text="see what each rank of a run holds and sends", command="cpadvisor doctor RUN --symptom cp"),

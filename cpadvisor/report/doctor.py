@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 from cpadvisor.doctor.diagnosis import SEVERITIES, Diagnosis
 from cpadvisor.report.wrap import indented
 
+OF_THE_MACHINE = ("oom", "slow", "hang")
+"""Symptoms that a machine may have caused as well as a file."""
+
 _COLUMN = 11
 _PLURALS = {"error": "errors", "warning": "warnings", "note": "notes", "ok": "ok"}
 
@@ -22,13 +25,15 @@ def doctor_text(found: Sequence[Diagnosis], *, subject: str, target: str | None,
 
 
 def guided_text(found: Sequence[Diagnosis], *, subject: str, symptom: str, target: str | None, width: int) -> str:
-    """The steps of one symptom in their order: what was looked at, what was seen, what to do."""
-    head = f"{subject}, symptom {symptom}: {counts_label(found)}"
-    if not found:
-        return f"{head}\n\nnothing to look at yet"
-    return "\n\n".join(
-        [head, *("\n".join(_step(number, one, target, width)) for number, one in enumerate(found, start=1))]
-    )
+    """The steps of one symptom in their order: what was looked at, what was seen, what to do.
+
+    Where a file or a run was asked about, the machine under it is the next place to look.
+    """
+    parts = [f"{subject}, symptom {symptom}: {counts_label(found)}"]
+    parts += ["\n".join(_step(number, one, target, width)) for number, one in enumerate(found, start=1)]
+    if target is not None and symptom in OF_THE_MACHINE:
+        parts.append(f"then the machine itself\n{_command(f'cpadvisor doctor --symptom {symptom}')}")
+    return "\n\n".join(parts)
 
 
 def counts_label(found: Sequence[Diagnosis]) -> str:
