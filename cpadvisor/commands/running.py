@@ -128,9 +128,20 @@ def _follow(args: argparse.Namespace, directory: Path) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    """Each step again in its time, divided by the speed; in JSON the last frame alone, at once."""
     if not (math.isfinite(args.speed) and args.speed > 0):
         raise UsageError(f"--speed {args.speed:g} is no speed: give a number above 0, times the real one, such as 10")
-    raise UsageError("watch --replay is not there yet")
+    from cpadvisor.watch.replay import Replay
+
+    replay = Replay(named_run(args, args.run))
+    if args.json:
+        _show_figures(replay.at(replay.duration_s), as_json=True)
+        return EXIT_DONE
+    show = StepPrinter()
+    for view in replay.play(args.speed):
+        show(view)
+    _show_figures(view, as_json=False)
+    return EXIT_DONE
 
 
 def _show_figures(view: RunView, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """`runs`, `runs rm` and `runs compare`: all runs there are, fewer of them, two side by side."""
 
 import argparse
+from pathlib import Path
 
 from cpadvisor import launch, rundir
 from cpadvisor.commands.output import print_json, say
@@ -60,5 +61,17 @@ def _compare(args: argparse.Namespace) -> int:
     """Two runs side by side."""
     if len(args.names) != 2:
         raise UsageError(f"runs compare takes two runs, and {len(args.names)} were named; `cpadvisor runs` lists them")
+    from cpadvisor.report.compare import compare_json, compare_text
+    from cpadvisor.watch.compare import compare_runs
+
     first, second = (named_run(args, name) for name in args.names)
-    raise UsageError(f"{first.name} and {second.name} cannot be compared yet")
+    comparison = compare_runs(Monitor(first).poll(), Monitor(second).poll(), _config(first), _config(second))
+    if args.json:
+        print_json(compare_json(comparison))
+    else:
+        print(compare_text(comparison))
+    return EXIT_DONE
+
+
+def _config(run_dir: Path) -> str | None:
+    return rundir.read_existing(run_dir / rundir.CONFIG_FILE)

@@ -174,3 +174,18 @@ def test_a_speed_that_is_none_is_told(typed: Typed, failed_run: Path, speed: str
     status, out, err = typed("watch", failed_run.name, "--replay", f"--speed={speed}")
     assert (status, out) == (2, "")
     assert f"--speed {speed} is no speed: give a number above 0" in err
+
+
+def test_a_replay_shows_the_steps_again_and_ends_where_the_run_did(
+    typed: Typed, config: Path, runs: Path, fake_torch: Fake
+) -> None:
+    fake_torch("train")
+    run_dir = launch.start(config, runs=runs)
+    launch.wait(run_dir, poll_s=0.02)
+    live = json.loads(typed("watch", run_dir.name, "--once", "--json")[1])
+    status, out, err = typed("watch", run_dir.name, "--replay", "--speed", "0.5")
+    assert status == 0
+    assert [line.split()[1] for line in err.splitlines()] == ["1/3", "2/3", "3/3"]
+    assert f"{run_dir.name}  done" in out
+    told = json.loads(typed("watch", run_dir.name, "--replay", "--json")[1])
+    assert told == live

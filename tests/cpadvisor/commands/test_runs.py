@@ -111,3 +111,27 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_are_listed(typed: Typ
     status, out, err = typed()
     assert status == 0 and good.name in out and broken.name not in out
     assert f"cannot read {broken}/run.json" in err
+
+
+def test_two_runs_are_compared_in_the_order_given(
+    typed: Typed, config: Path, runs: Path, fake_torch: Callable[[str], None]
+) -> None:
+    fake_torch("train")
+    first = launch.start(config, runs=runs)
+    config.write_text(config.read_text().replace("learning_rate: 1e-3", "learning_rate: 5e-4"))
+    second = launch.start(config, runs=runs)
+    for run_dir in (first, second):
+        launch.wait(run_dir, poll_s=0.02)
+    status, out, _ = typed("compare", second.name, str(first), "--json")
+    told = json.loads(out)
+    assert (status, told["first"]["run"], told["second"]["run"]) == (0, second.name, first.name)
+    assert [each["key"] for each in told["differences"]] == ["learning_rate"]
+    out = typed("compare", first.name, second.name)[1]
+    assert out.index(first.name) < out.index(second.name) and "learning_rate" in out
+
+
+def test_a_config_that_is_gone_is_a_note_of_the_comparison(typed: Typed, runs: Path) -> None:
+    first, second = ended(runs, 0), ended(runs, 1)
+    status, out, _ = typed("compare", first.name, second.name, "--json")
+    assert status == 0
+    assert all("has no config any more" in note for note in json.loads(out)["notes"])
