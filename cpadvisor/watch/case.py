@@ -7,6 +7,7 @@ from typing import Any
 from cpadvisor.runrecord import RunRecord
 from cpadvisor.watch.clues import Clues
 from cpadvisor.watch.state import End
+from cpadvisor.watch.view import Points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +17,14 @@ class Case:
     record: RunRecord
     name: str
     """How commands name the run."""
+    code: str = "\0"
+    """What the paths of the trainer's copy begin with; no evidence is worth that much of a line."""
     ends: tuple[End, ...] = ()
     out_of_memory: Mapping[int, Mapping[str, Any]] = field(default_factory=lambda: dict[int, Mapping[str, Any]]())
     """Events of that name by rank."""
     clues: Clues = field(default_factory=Clues)
     exit: int | None = None
+    losses: Points = ()
+    """Of the last steps."""
     oom_kills: int | None = None
     """Processes that the kernel killed for want of memory while the run ran; None where nobody counted."""

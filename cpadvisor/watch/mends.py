@@ -92,10 +92,18 @@ def _host_memory(failure: Failure, case: Case) -> Failure:
 
 
 def _not_a_number(failure: Failure, case: Case) -> Failure:
-    rate = case.clues.config.get("learning_rate")
-    now = f" (now {rate:g})" if isinstance(rate, int | float) else ""
-    words = f"lower learning_rate{now}, keep max_grad_norm at 1.0 or below, warm up for longer, stay in bf16"
-    return replace(failure, mend=words, command=f"cpadvisor doctor {case.name} --symptom nan")
+    """The card's row C8, as far as the config does not follow it."""
+    config = case.clues.config
+    rate, clip = config.get("learning_rate"), config.get("max_grad_norm")
+    words = ["lower learning_rate" + (f" (now {rate:g})" if isinstance(rate, int | float) else "")]
+    if not isinstance(clip, int | float) or not 0 < clip <= 1:
+        words.append("set max_grad_norm to 1.0")
+    if not (config.get("warmup_steps") or config.get("warmup_ratio")):
+        words.append("warm up over a tenth of the steps")
+    losses = ", ".join(f"{value:.4f}" for _, value in case.losses)
+    told = (f"the losses up to step {case.losses[-1][0]}: {losses}",) if case.losses else ()
+    command = f"cpadvisor doctor {case.name} --symptom nan"
+    return replace(failure, evidence=told or failure.evidence, mend=", ".join(words), command=command)
 
 
 def _exception(failure: Failure, case: Case) -> Failure:

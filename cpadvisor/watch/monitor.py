@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.rundir import EXIT_FILE, STOP_FILE
+from cpadvisor.rundir import CODE_FOLDER, EXIT_FILE, STOP_FILE
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import Clues
 from cpadvisor.watch.door import Answer
@@ -75,7 +75,8 @@ class Monitor:
         )
 
     def _finished_steps(self) -> int:
-        return max((rank.finished_steps for rank in self._current()), default=0)
+        """Of the rank whose figures are shown: the lowest that finishes steps."""
+        return next((rank.finished_steps for rank in self._current() if rank.finished_steps), 0)
 
     def _steps(self) -> int | None:
         told = next((steps for rank in self._ranks if (steps := number(rank.start, "steps"))), None)
@@ -168,8 +169,8 @@ class Monitor:
     def _failure(self, state: str, seen: Evidence) -> Failure | None:
         if state not in ("failed", "lost"):
             return None
-        # An ended run is judged once; only its exit status may still be on its way.
-        key = (state, seen.exit, self._sources.record.attempt)
+        # An ended run is judged once; only what its starter writes down may still be on its way.
+        key = (state, seen.exit, self._sources.told(EXIT_FILE, "oom_kills"), self._sources.record.attempt)
         if self._judged is None or self._judged[0] != key:
             self._judged = (key, self._cause(state, seen))
         return self._judged[1]
@@ -183,10 +184,12 @@ class Monitor:
             Case(
                 record=record,
                 name=name,
+                code=f"{self._run_dir.absolute()}/{CODE_FOLDER}/",
                 ends=tuple(seen.ends.values()),
                 out_of_memory={rank.rank: rank.out_of_memory for rank in self._ranks if rank.out_of_memory},
                 clues=self._clues or Clues(),
                 exit=seen.exit,
+                losses=self._figures.points("loss")[-3:],
                 oom_kills=None if before is None or after is None else int(after - before),
             )
         )

@@ -6,8 +6,9 @@ comes first, then the earliest `end` event, the earliest error file, torchrun's 
 of that rank's log, and the last line of torchrun itself.
 """
 
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cpadvisor.rundir import CONFIG_FILE
@@ -21,6 +22,9 @@ from cpadvisor.watch.wording import kind_of, signal_in, step_in
 MAX_EVIDENCE = 10
 LONGEST = 400
 _LONGEST_EVIDENCE = 200
+
+_NOISE = re.compile(r"[\s^~]*|\[[WI]\d{4} .*\[c10d\].*")
+"""Blank lines, the marks under a traceback's code, and what torch's communication says by the way."""
 
 _KILLS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTERM)
 """Signals that strike one rank alone; SIGABRT comes from NCCL's watchdog, to the peers of the rank that is late."""
@@ -42,7 +46,8 @@ def root_cause(case: Case) -> Failure:
     )
     found = next((failure for find in finders if (failure := find(case)) is not None), None) or _unknown(case)
     told = mended(found, case)
-    return replace(told, headline=cut(told.headline, LONGEST), evidence=shorten(told.evidence))
+    evidence = shorten(line.replace(case.code, "") for line in told.evidence)
+    return replace(told, headline=cut(told.headline, LONGEST), evidence=evidence)
 
 
 def cut(text: str, length: int) -> str:
@@ -50,9 +55,9 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def shorten(lines: tuple[str, ...]) -> tuple[str, ...]:
+def shorten(lines: Iterable[str]) -> tuple[str, ...]:
     """The last 10 lines that say anything."""
-    return tuple(cut(line, _LONGEST_EVIDENCE) for line in lines if line.strip())[-MAX_EVIDENCE:]
+    return tuple(cut(line, _LONGEST_EVIDENCE) for line in lines if _NOISE.fullmatch(line) is None)[-MAX_EVIDENCE:]
 
 
 def _killed(case: Case) -> Failure | None:
@@ -71,11 +76,11 @@ def _signal_of(status: int) -> int:
 
 def _struck(case: Case, row: RankFailure, signum: signal.Signals) -> Failure:
     by_kernel = signum == signal.SIGKILL and bool(case.oom_kills)
-    hints = {
-        signal.SIGKILL: ": killed from outside, or by the kernel for want of host memory",
-        signal.SIGTERM: " from outside",
-    }
-    hint = ": the kernel killed it for want of host memory" if by_kernel else hints.get(signum, "")
+    hint = " from outside" if signum in (signal.SIGKILL, signal.SIGTERM) else ""
+    if by_kernel:
+        hint = ": the kernel killed it for want of host memory"
+    elif signum == signal.SIGKILL and case.oom_kills is None:
+        hint = ": killed from outside, or by the kernel for want of host memory"
     return Failure(
         kind="host_memory" if by_kernel else "killed",
         headline=f"rank {row.rank} was ended by {signum.name}{hint}",
@@ -150,8 +155,9 @@ def _trace(case: Case, rank: int) -> tuple[str, ...]:
 
 
 def _log_trace(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The last traceback, else the last three lines that say anything."""
     starts = [place for place, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
-    return lines[starts[-1] :] if starts else lines[-3:]
+    return lines[starts[-1] :] if starts else shorten(lines)[-3:]
 
 
 def _first_error_file(case: Case) -> Failure | None:

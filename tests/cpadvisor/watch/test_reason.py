@@ -113,7 +113,7 @@ def test_a_kill_while_the_kernel_ran_out_of_memory_is_the_kernels(tmp_path: Path
 def test_a_kill_while_the_kernel_killed_nothing_stays_one_from_outside(tmp_path: Path) -> None:
     write_table(tmp_path, -9)
     found = failure(tmp_path, oom_kills=0)
-    assert found.kind == "killed"
+    assert (found.kind, found.headline) == ("killed", "rank 2 was ended by SIGKILL from outside")
     assert "the kernel killed no process for want of memory while the run ran" in found.evidence
 
 
@@ -140,6 +140,19 @@ def test_the_trace_of_the_rank_that_failed_first_is_the_evidence(tmp_path: Path)
     assert len(found.evidence) == 10
     assert found.evidence[-2:] == ('  File "/code/part19.py", line 19, in f', "ValueError: x")
     assert found.command == "cpadvisor logs r --rank 1"
+
+
+def test_a_trace_leaves_out_marks_and_where_the_copy_of_the_trainer_lies(tmp_path: Path) -> None:
+    stack = f'  File "{tmp_path}/code/runtime/data.py", line 9, in read\n    x = y\n        ^~~\n\nNameError: y'
+    write_error(tmp_path, 1, "NameError: y", 5, stack)
+    told = failure(tmp_path, failed(1, "NameError: y"), code=f"{tmp_path}/code/")
+    assert told.evidence == ('  File "runtime/data.py", line 9, in read', "    x = y", "NameError: y")
+
+
+def test_the_last_lines_of_a_rank_stand_in_for_a_trace(tmp_path: Path) -> None:
+    told = "[W1123 19:02:22.892352521 WorkerServer.cpp:113] [c10d] Server listening to UNIX /tmp/x.sock"
+    (tmp_path / "log-rank1.txt").write_text(f"a\nstep 1\nstep 2\n{told}\nerror: bad\n\n")
+    assert failure(tmp_path, failed(1, "error: bad")).evidence == ("step 1", "step 2", "error: bad")
 
 
 def test_the_earliest_error_file_speaks_where_no_event_does(tmp_path: Path) -> None:
@@ -233,9 +246,17 @@ def test_the_trainers_own_word_for_the_kind_counts(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_is_told_with_its_step_and_the_rate(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("base_model: tiny\nlearning_rate: 1e-3\n")
     reason = "loss is nan and gradient norm nan at step 3; lower learning_rate or max_grad_norm"
-    found = failure(tmp_path, failed(1, reason, step=4))
+    found = failure(tmp_path, failed(1, reason, step=4), losses=((1, 5.5), (2, 7.25)))
     assert (found.step, found.command) == (3, "cpadvisor doctor r --symptom nan")
-    assert found.mend is not None and "learning_rate (now 0.001)" in found.mend
+    assert found.mend == (
+        "lower learning_rate (now 0.001), set max_grad_norm to 1.0, warm up over a tenth of the steps"
+    )
+    assert found.evidence == ("the losses up to step 2: 5.5000, 7.2500",)
+
+
+def test_what_already_steadies_a_training_is_not_advised_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("max_grad_norm: 0.5\nwarmup_ratio: 0.03\n")
+    assert failure(tmp_path, failed(1, "loss is nan at step 3")).mend == "lower learning_rate"
 
 
 def test_what_the_trainer_refuses_of_a_config_is_the_evidence(tmp_path: Path) -> None:
