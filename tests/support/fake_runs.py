@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from cpadvisor.launch.environment import RUN_VARIABLE
-from cpadvisor.processes import carrying, send
-from cpadvisor.rundir import list_runs
+from cpadvisor.processes import carrying, marked, send
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
@@ -48,9 +47,10 @@ def runs(tmp_path: Path) -> Iterator[Path]:
     """A folder for runs; whatever a failed test left running is ended."""
     root = tmp_path / "runs"
     yield root
-    for run in list_runs(root):
-        for process in carrying(RUN_VARIABLE, str(run)):
-            send(process, signal.SIGKILL)
+    for run_dir, processes in marked(RUN_VARIABLE).items():
+        if Path(run_dir).parent == root:
+            for process in processes:
+                send(process, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """`launch`, `attach`, `stop`, `logs` and `watch` as typed, on runs without torch."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,19 +141,15 @@ def test_a_run_without_its_directory_is_watched_refused_by_the_app_and_stopped(
     typed: Typed, long_run: Path, monkeypatch: pytest.MonkeyPatch, processes_of: Callable[[Path], list[int]]
 ) -> None:
     shutil.rmtree(long_run)
-    try:
-        told = json.loads(typed("watch", long_run.name, "--once", "--json")[1])
-        assert (told["state"], told["run"], told["dir"]) == ("running", long_run.name, str(long_run))
-        monkeypatch.setattr("cpadvisor.commands.running.is_terminal", lambda: True)
-        status, _, err = typed("attach", long_run.name)
-        assert status == 1 and "has vanished, and with it all that the app could show" in err
-        assert f"`cpadvisor stop {long_run.name}`" in err
-        status, out, _ = typed("stop", long_run.name, "--json")
-        assert (status, json.loads(out)["state"]) == (0, "stopped")
-        assert processes_of(long_run) == []
-    finally:
-        for pid in processes_of(long_run):
-            os.kill(pid, signal.SIGKILL)
+    told = json.loads(typed("watch", long_run.name, "--once", "--json")[1])
+    assert (told["state"], told["run"], told["dir"]) == ("running", long_run.name, str(long_run))
+    monkeypatch.setattr("cpadvisor.commands.running.is_terminal", lambda: True)
+    status, _, err = typed("attach", long_run.name)
+    assert status == 1 and "has vanished, and with it all that the app could show" in err
+    assert f"`cpadvisor stop {long_run.name}`" in err
+    status, out, _ = typed("stop", long_run.name, "--json")
+    assert (status, json.loads(out)["state"]) == (0, "stopped")
+    assert processes_of(long_run) == []
 
 
 @pytest.mark.parametrize(("rank", "near"), [(2, 1), (-1, 0), (10**9, 1)])

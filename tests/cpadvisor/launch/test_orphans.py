@@ -11,7 +11,7 @@ import pytest
 from cpadvisor import launch
 from cpadvisor.errors import LaunchError
 from cpadvisor.launch.orphans import OrphanMonitor, orphan_at
-from cpadvisor.processes import ProcessId, identify, send
+from cpadvisor.processes import ProcessId
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.view import RunView
 
@@ -36,13 +36,10 @@ def lose(run_dir: Path) -> ProcessId:
 
 
 @pytest.fixture
-def orphan(long_run: Path, processes_of: Pids):
-    """A run that lives without its directory; whatever a failed test left is ended."""
-    living = [identify(pid) for pid in processes_of(long_run)]
+def orphan(long_run: Path) -> Path:
+    """A run that lives without its directory."""
     lose(long_run)
-    yield long_run
-    for process in filter(None, living):
-        send(process, signal.SIGKILL)
+    return long_run
 
 
 def test_it_is_found_by_its_mark_with_its_ranks_and_its_torchrun(long_run: Path, runs: Path) -> None:
