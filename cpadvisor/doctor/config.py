@@ -92,10 +92,11 @@ def _gpus(config: Config, machine: Node, missing: str | None) -> Iterator[Diagno
         yield Diagnosis(rule="gpus", severity="ok", title="GPUs for every rank", evidence=seen, card=("F1", "K1"))
         return
     others = want // config.degree("dp_shard")
-    mends = ()
+    name, tokens = config.values.get("base_model"), config.values.get("sequence_len")
+    mends = [Mend(text="plan for the GPUs that there are", command=f"cpadvisor plan --model {name} --seq {tokens}")]
     if have % others == 0:
-        shards = config.with_shards(have // others)
-        mends = (Mend(text=f"write dp_shard_size: {have // others}", changes=as_changes(shards)),)
+        shards = as_changes(config.with_shards(have // others))
+        mends.insert(0, Mend(text=f"write dp_shard_size: {have // others}", changes=shards))
     several = config.is_axolotl and want % have == 0
     yield Diagnosis(
         rule="gpus",
@@ -103,7 +104,7 @@ def _gpus(config: Config, machine: Node, missing: str | None) -> Iterator[Diagno
         title=f"{want} GPUs are {want // have} such machines" if several else f"{want} GPUs, and there are {have}",
         evidence=seen,
         effect=None if several else "it does not start on this machine",
-        mends=mends,
+        mends=tuple(mends),
         card=("F1", "K1"),
     )
 

@@ -14,6 +14,7 @@ from cpadvisor.doctor.facts import DriverFacts, GpuFacts, HostFacts
 from cpadvisor.errors import MissingError
 from cpadvisor.probe.nvml_session import Session
 
+CGROUP = Path("/sys/fs/cgroup")
 _LIMITS = ("nofile", "memlock", "nproc", "core")
 _NCCL_FILES = (Path("/etc/nccl.conf"), Path("~/.nccl.conf"))
 _UNCORRECTED, _VOLATILE = 1, 0
@@ -169,7 +170,7 @@ def _cgroup(*names: str, most: int | None = None) -> int | None:
     """One figure of the control group; None where there is none, or one of `most` and more, which limits nothing."""
     for name in names:
         try:
-            text = (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
+            text = (CGROUP / name).read_text(encoding="ascii").strip()
         except OSError:
             continue
         if text.isdigit() and (most is None or int(text) < most):
