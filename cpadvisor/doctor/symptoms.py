@@ -129,10 +129,11 @@ def require_symptom(symptom: str) -> str:
 
 def _place(one: Diagnosis, tree: tuple[str, ...]) -> int | None:
     """The first step that a diagnosis belongs to."""
-    return next((place for place, step in enumerate(tree) if _is_of(one, step)), None)
+    return next((place for place, step in enumerate(tree) if is_of(one, step)), None)
 
 
-def _is_of(one: Diagnosis, step: str) -> bool:
+def is_of(one: Diagnosis, step: str) -> bool:
+    """Whether a diagnosis is the rule of a step, of its family, or carries its row of the card."""
     if step.endswith((".", "_")):
         return one.rule.startswith(step)
     return one.rule == step or one.rule.startswith((f"{step}.", f"{step}-")) or step in one.card

@@ -1,0 +1,139 @@
+"""What is said of whole machines: a sound one, one without a GPU, this one."""
+
+import os
+from dataclasses import replace
+
+import pytest
+from faults_of_machines import held, links, variables
+from sound_subjects import sound_machine, with_driver, with_torch
+
+from cpadvisor.doctor.facts import DriverFacts, MachineFacts
+from cpadvisor.doctor.node import examine_node, judge_machine
+from cpadvisor.node import Holder
+from cpadvisor.units import GIB
+
+
+def judged(facts):
+    return {one.rule: one for one in judge_machine(facts)}
+
+
+def without_gpus():
+    facts = sound_machine()
+    return replace(
+        facts,
+        driver=DriverFacts(absent="no NVIDIA driver"),
+        libraries=with_torch(facts, version="2.13.0+cpu", cuda=None, available=False, devices=0, nccl=None).libraries,
+    )
+
+
+def test_a_sound_machine_shows_what_was_looked_at():
+    found = judge_machine(sound_machine())
+    assert {one.severity for one in found} == {"ok"}
+    shown = {one.rule for one in found}
+    assert shown >= {"driver", "nvlink", "p2p", "ecc", "holders", "shm", "limits", "host-memory", "disk", "load"}
+    assert shown >= {"hostname", "loopback", "torch", "cuda", "nccl", "cudnn", "flash-attn-2", "safetensors", "env"}
+    assert len(shown) == len(found), "each check has a name of its own"
+
+
+def test_a_machine_without_gpus_gets_a_short_list_and_no_complaint():
+    found = judge_machine(without_gpus())
+    assert [one.rule for one in found if one.severity != "ok"] == ["driver"]
+    driver = found[0]
+    assert (driver.severity, driver.title) == ("note", "no GPU here")
+    assert not {one.rule for one in found} & {"cuda", "nccl", "cudnn", "p2p", "nvlink", "holders", "flash-attn"}
+
+
+def test_torch_without_cuda_is_right_where_there_is_no_gpu():
+    assert judged(without_gpus())["torch"].severity == "ok"
+
+
+def test_each_check_says_how_long_it_was_given():
+    found = judged(sound_machine())
+    assert "answered in 1.5 s of 30 s" in found["driver"].evidence
+    assert "imported in 3.1 s of 90 s" in found["torch"].evidence
+    assert "in a child with 60 s" in found["flash-attn-2"].evidence
+
+
+def test_the_worst_comes_first():
+    facts = with_driver(variables(NCCL_P2P_DISABLE="1"), lost=("GPU3 does not answer",))
+    severities = [one.severity for one in judge_machine(facts)]
+    order = ["error", "warning", "note", "ok"]
+    assert severities == sorted(severities, key=order.index)
+    assert severities[0] == "error"
+
+
+def test_a_run_of_one_s_own_that_holds_a_gpu_is_no_stranger():
+    facts = replace(with_driver(sound_machine(), node=held(6, 4211, 61)), own_pids={4211: "20260101T000000Z-tiny"})
+    one = judged(facts)["holders"]
+    assert one.severity == "note"
+    assert "run 20260101T000000Z-tiny" in one.evidence
+    assert one.mends[0].command == "cpadvisor stop 20260101T000000Z-tiny"
+
+
+def test_a_display_server_holds_too_little_to_be_in_the_way():
+    small = {"holders": (Holder(gpu=0, pid=7, user="root", command="Xorg", used_bytes=GIB // 8),)}
+    assert judged(with_driver(sound_machine(), node=small))["holders"].severity == "ok"
+
+
+def test_the_free_gpus_are_offered_where_others_are_held():
+    mends = judged(with_driver(sound_machine(), node=held(6, 4211, 61)))["holders"].mends
+    assert mends[0].command == "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,7 cpadvisor plan"
+
+
+def test_each_fault_of_the_links_is_told_apart():
+    matrix = [[None if a == b else "NV18" for b in range(8)] for a in range(8)]
+    for gpu, code in ((2, "NV12"), (5, "SYS")):
+        for other in set(range(8)) - {gpu}:
+            matrix[gpu][other] = matrix[other][gpu] = code
+    found = judge_machine(with_driver(sound_machine(), node={"links": tuple(map(tuple, matrix))}))
+    told = {one.rule: one.evidence for one in found if one.rule.startswith("nvlink")}
+    assert "GPU5 fell off NVLink" in told["nvlink"]
+    assert any("GPU2" in evidence for rule, evidence in told.items() if rule != "nvlink")
+
+
+@pytest.mark.parametrize(
+    ("code", "virtual", "told"), [("PHB", False, True), ("PHB", True, False), ("NV18", False, False)]
+)
+def test_an_iommu_matters_on_bare_metal_where_gpus_talk_over_pcie(code, virtual, told):
+    facts = with_driver(sound_machine(), node=links(code))
+    facts = replace(facts, host=replace(facts.host, iommu=True, virtual=virtual))
+    assert ("iommu" in judged(facts)) is told
+
+
+def test_a_variable_that_hurts_gpus_alone_is_silent_without_them():
+    facts = replace(without_gpus(), environ={"NCCL_P2P_DISABLE": "1", "OMP_NUM_THREADS": "1"})
+    told = {one.rule for one in judge_machine(facts) if one.rule.startswith("env.")}
+    assert told == {"env.OMP_NUM_THREADS"}
+
+
+def test_the_environment_overrides_nccl_s_file():
+    facts = replace(
+        variables(NCCL_DEBUG="WARN"), host=replace(sound_machine().host, nccl_files={"NCCL_DEBUG": "TRACE"})
+    )
+    assert judged(facts)["env"].severity == "ok"
+
+
+@pytest.mark.parametrize(
+    ("value", "harms"),
+    [
+        ("expandable_segments:True", False),
+        ("expandable_segments:False", True),
+        ("max_split_size_mb:512", False),
+        ("max_split_size_mb: 32, expandable_segments:True", True),
+        ("backend:cudaMallocAsync", True),
+        ("garbage", False),
+    ],
+)
+def test_settings_of_the_allocator_that_waste_memory_are_told(value, harms):
+    assert ("env.PYTORCH_CUDA_ALLOC_CONF" in judged(variables(PYTORCH_CUDA_ALLOC_CONF=value))) is harms
+
+
+def test_this_very_machine_is_examined_for_real(tmp_path):
+    found = {one.rule: one for one in examine_node(runs=tmp_path, environ=os.environ)}
+    assert "driver" in found and found["disk"].evidence.endswith("is enough to start")
+    assert str(tmp_path) in found["disk"].evidence
+    assert found["loopback"].severity == "ok"
+
+
+def test_a_machine_of_which_nothing_is_known_is_judged_without_a_crash():
+    assert judged(MachineFacts())["driver"].severity == "note"
