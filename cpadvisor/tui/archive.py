@@ -9,7 +9,7 @@ from textual import on
 from textual.worker import get_current_worker
 
 from cpadvisor.tui.clinic import Clinic
-from cpadvisor.tui.history import Comparison, Entry, History, ReplayState, next_speed
+from cpadvisor.tui.history import Compared, Entry, History, ReplayState, next_speed
 from cpadvisor.tui.messages import Failed, Finished, attempt
 from cpadvisor.tui.run_work import Deleted, Found, Player
 from cpadvisor.tui.screens.reader import Question
@@ -63,8 +63,8 @@ class Archive(Clinic):
         """Histories, comparisons and recalled runs go into the session; a found run is followed."""
         if isinstance(part, History):
             self.session = replace(self.session, history=part)
-        elif isinstance(part, Comparison):
-            self.session = replace(self.session, comparison=part)
+        elif isinstance(part, Compared):
+            self.session = replace(self.session, compared=part)
         elif isinstance(part, Recalled):
             # A frame that was on its way when its replay was left is void.
             if part.replay is None or self._player is not None:
@@ -176,7 +176,7 @@ class Archive(Clinic):
     @on(RunsScreen.CompareWanted)
     def _compare_wanted(self, event: RunsScreen.CompareWanted) -> None:
         if event.pair is None:
-            self.session = replace(self.session, comparison=None)
+            self.session = replace(self.session, compared=None)
         else:
             self._start("compare", partial(self._work.compare, *event.pair))
 

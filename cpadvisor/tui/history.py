@@ -3,8 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cpadvisor.watch.view import RunView
+
+if TYPE_CHECKING:
+    from cpadvisor.watch.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +63,14 @@ class ReplayState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One key of two configs that is not the same in both; None where a config lacks it."""
-
-    key: str
-    first: str | None
-    second: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Compared:
     """Two runs side by side, the older one first."""
 
-    first: RunView
-    second: RunView
-    differences: tuple[Difference, ...] = ()
+    comparison: "Comparison"
+
+    def involves(self, directory: Path) -> bool:
+        """Whether one of the two is this run."""
+        return directory in (self.comparison.first.directory, self.comparison.second.directory)
 
 
 SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpadvisor.errors import LaunchError
-from cpadvisor.tui.history import Comparison, Entry, History, ReplayState
+from cpadvisor.tui.history import Compared, Entry, History, ReplayState
 from cpadvisor.tui.session import Live, Recalled
 
 if TYPE_CHECKING:
+    from cpadvisor.launch.orphans import OrphanMonitor
     from cpadvisor.watch.monitor import Monitor
 
 LOG_LINES = 400
@@ -54,14 +55,14 @@ class RunWork:
 
         newest = reversed(list_runs(runs_root(self._runs)))
         unended = (directory for directory in newest if not (directory / EXIT_FILE).exists())
-        return next((directory for directory in islice(unended, FEW) if read_entry(directory).is_alive), None)
+        return next((directory for directory in islice(unended, FEW) if _lives(directory)), None)
 
     def look(self, run_dir: Path, rank: int) -> Live:
         """One look at a run, with the end of one rank's log."""
+        from cpadvisor.launch.waiting import look, open_monitor
         from cpadvisor.watch.logs import tail
-        from cpadvisor.watch.monitor import Monitor
 
-        return Live(view=Monitor(run_dir).poll(), log=tail(run_dir, rank, LOG_LINES), rank=rank)
+        return Live(view=look(open_monitor(run_dir)), log=tail(run_dir, rank, LOG_LINES), rank=rank)
 
     def recall(self, run_dir: Path, rank: int) -> Recalled:
         """A run that has ended, as it stands on disk."""
@@ -71,13 +72,20 @@ class RunWork:
         """What shows a run again."""
         return Player(run_dir)
 
-    def compare(self, first: Path, second: Path) -> Comparison:
+    def compare(self, first: Path, second: Path) -> Compared:
         """Two runs and what sets their configs apart."""
-        raise NotImplementedError
+        from cpadvisor.watch.compare import compare_runs
+        from cpadvisor.watch.monitor import Monitor
+
+        views = [Monitor(path).poll() for path in (first, second)]
+        return Compared(comparison=compare_runs(*views, *(_config_text(path) for path in (first, second))))
 
     def delete(self, run_dir: Path) -> Deleted:
         """Delete a run that has ended. Raises LaunchError for one that lives."""
-        raise NotImplementedError
+        from cpadvisor import launch
+
+        launch.remove(run_dir)
+        return Deleted(directory=run_dir)
 
     def resume(self, run_dir: Path) -> Path:
         """Go on with a run that ended."""
@@ -90,19 +98,27 @@ class Player:
     """Shows a run again, at any instant of it."""
 
     def __init__(self, run_dir: Path) -> None:
+        """Raises LaunchError where the directory holds no run."""
+        from cpadvisor.watch.replay import Replay
+
         self._run_dir = run_dir
-        self.length_s = 0.0
+        self._replay = Replay(run_dir)
+        self.length_s = self._replay.duration_s
 
     def frame(self, state: ReplayState) -> Recalled:
-        """The run as it stood then."""
-        raise NotImplementedError
+        """The run as it stood then; its logs, which tell no times, as they are now."""
+        from cpadvisor.watch.logs import tail
+
+        log = tail(self._run_dir, state.rank, LOG_LINES)
+        live = Live(view=self._replay.at(state.at_s), log=log, rank=state.rank)
+        return Recalled(directory=self._run_dir, live=live, replay=state)
 
 
 @dataclass(slots=True)
 class _Known:
     """One run as it was last seen."""
 
-    monitor: "Monitor"
+    monitor: "Monitor | OrphanMonitor"
     entry: Entry
     stamp: tuple[int, ...]
 
@@ -116,9 +132,11 @@ class RunsReader:
 
     def looks(self) -> Iterator[History]:
         """One or more records, the last one whole."""
+        from cpadvisor.launch import find_orphans
         from cpadvisor.rundir import list_runs
 
-        directories = tuple(reversed(list_runs(self._root)))
+        orphans = tuple(orphan.directory for orphan in find_orphans(self._root))
+        directories = (*orphans, *reversed(list_runs(self._root)))
         self._known = {path: known for path, known in self._known.items() if path in directories}
         entries: list[Entry] = []
         unread = 0
@@ -131,28 +149,36 @@ class RunsReader:
         yield History(root=self._root, seen_at=time.time(), entries=tuple(entries))
 
     def _entry(self, directory: Path) -> Entry:
-        from cpadvisor.watch.monitor import Monitor
+        from cpadvisor.launch.waiting import look, open_monitor
 
         known, stamp = self._known.get(directory), _stamp(directory)
         if known is not None and known.stamp == stamp and not known.entry.is_alive:
             return known.entry
         try:
-            monitor = known.monitor if known is not None else Monitor(directory)
-            entry = Entry(directory=directory, view=monitor.poll())
+            monitor = known.monitor if known is not None else open_monitor(directory)
+            entry = Entry(directory=directory, view=look(monitor))
         except LaunchError as error:
             return Entry(directory=directory, problem=str(error))
         self._known[directory] = _Known(monitor=monitor, entry=entry, stamp=stamp)
         return entry
 
 
-def read_entry(directory: Path) -> Entry:
-    """One run as it is now; one that cannot be read says why."""
+def _lives(directory: Path) -> bool:
     from cpadvisor.watch.monitor import Monitor
 
     try:
-        return Entry(directory=directory, view=Monitor(directory).poll())
-    except LaunchError as error:
-        return Entry(directory=directory, problem=str(error))
+        return not Monitor(directory).poll().is_final
+    except LaunchError:
+        return False
+
+
+def _config_text(directory: Path) -> str | None:
+    from cpadvisor.rundir import CONFIG_FILE
+
+    try:
+        return (directory / CONFIG_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _stamp(directory: Path) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from cpadvisor.job import CPU_LOCK, CPU_MODEL, CPU_TOKENS, GPU_MODEL, GPU_TOKENS
 from cpadvisor.node import Node, Ring
 from cpadvisor.plan.advice import Advice, Plan
 from cpadvisor.tui.exam import Exam
-from cpadvisor.tui.history import Comparison, History, ReplayState
+from cpadvisor.tui.history import Compared, History, ReplayState
 
 if TYPE_CHECKING:
     from cpadvisor.check.finding import Finding
@@ -120,7 +120,7 @@ class Session:
     symptom: str | None = None
     exam: Exam | None = None
     history: History | None = None
-    comparison: Comparison | None = None
+    compared: Compared | None = None
     busy: str | None = None
     """The stage that is at work."""
     paused: bool = False
@@ -157,9 +157,8 @@ class Session:
             gone = replace(gone, run_dir=None, live=None)
         if self.recalled is not None and self.recalled.directory == directory:
             gone = replace(gone, recalled=None)
-        pair = self.comparison
-        if pair is not None and directory in (pair.first.directory, pair.second.directory):
-            gone = replace(gone, comparison=None)
+        if self.compared is not None and self.compared.involves(directory):
+            gone = replace(gone, compared=None)
         return gone
 
     def failed(self, stage: str, message: str) -> "Session":

@@ -134,16 +134,17 @@ class Watcher:
     """Looks at one run: each look gives what is new since the last, and the end of a rank's log."""
 
     def __init__(self, run_dir: Path) -> None:
-        from cpadvisor.watch.monitor import Monitor
+        from cpadvisor.launch import open_monitor
 
         self._run_dir = run_dir
-        self._monitor: Monitor = Monitor(run_dir)
+        self._monitor = open_monitor(run_dir)
 
     def look(self, rank: int) -> Live:
         """The run as it is now."""
+        from cpadvisor.launch.waiting import look
         from cpadvisor.watch.logs import tail
 
-        return Live(view=self._monitor.poll(), log=tail(self._run_dir, rank, LOG_LINES), rank=rank)
+        return Live(view=look(self._monitor), log=tail(self._run_dir, rank, LOG_LINES), rank=rank)
 
 
 def looks(work: Work, run_dir: Path, *, rank: Callable[[], int]) -> Iterator[Finished | Failed]:

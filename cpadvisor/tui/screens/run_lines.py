@@ -9,9 +9,10 @@ from cpadvisor.tui.screens.plan import term_lines
 from cpadvisor.tui.widgets.bar import fill, memory_bar
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
+from cpadvisor.watch.figures import expected_peak_bytes
 from cpadvisor.watch.view import RankView, RunView, state_label
 
-BAR_CELLS = 20
+BAR_CELLS = 16
 REPLAY_CELLS = 16
 PHASES = ("launching", "initialising", "warming_up", "stopping")
 """States of which a line says what is waited for."""
@@ -22,6 +23,7 @@ def rank_columns(words: Words) -> tuple[Column, ...]:
     return (
         Column(title="rank", right=True),
         Column(title=""),
+        Column(title=words["step"].lower(), right=True),
         Column(title="GPU", right=True),
         Column(title="pid", right=True),
         Column(title=words["peak"], right=True, width=9),
@@ -34,15 +36,13 @@ def rank_columns(words: Words) -> tuple[Column, ...]:
 
 def rank_row(rank: RankView, view: RunView, words: Words) -> Row:
     """One process: its peak as a bar over the band that was predicted."""
-    expected = view.prediction or {}
-    high, predicted = expected.get("high_bytes"), expected.get("peak_bytes")
+    low, predicted, high = expected_band(view)
     far = max(filter(None, (high, predicted, view.peak_bytes)), default=0)
-    bar = memory_bar(
-        rank.peak_bytes, limit=None, end=far * 1.1, low=expected.get("low_bytes"), high=high, width=BAR_CELLS
-    )
+    bar = memory_bar(rank.peak_bytes, limit=None, end=far * 1.1, low=low, high=high, width=BAR_CELLS)
     return (
         cell(str(rank.rank), "muted"),
         rank_state(rank, view, words),
+        cell(units.DASH if rank.step is None else str(rank.step), "muted"),
         cell(units.DASH if rank.gpu is None else str(rank.gpu), "muted"),
         cell(units.DASH if rank.pid is None else str(rank.pid), "muted"),
         cell(units.format_bytes(rank.peak_bytes)),
@@ -61,6 +61,8 @@ def rank_state(rank: RankView, view: RunView, words: Words) -> Cell:
             return cell(f"✖ {words['failed first']}", "bad")
         silent = None if rank.last_event_t is None else max(0.0, view.started + view.elapsed_s - rank.last_event_t)
         return cell(f"▲ {words['others wait']} · {words['silent']} {units.format_seconds(silent)}", "bad")
+    if rank.halted:
+        return cell(f"▲ {words['halted']}", "bad")
     return cell(f"● {words['alive']}", "ok") if rank.alive else cell(f"○ {words['ended']}", "muted")
 
 
@@ -71,11 +73,20 @@ def predicted_beside(measured: str, predicted: str, words: Words) -> str:
 
 def memory_beside(view: RunView, words: Words) -> str:
     """The peak over all ranks beside its prediction and band."""
-    expected = view.prediction or {}
-    text = predicted_beside(units.format_bytes(view.peak_bytes), units.format_bytes(expected.get("peak_bytes")), words)
-    if expected.get("low_bytes") is None or expected.get("high_bytes") is None:
+    low, predicted, high = expected_band(view)
+    text = predicted_beside(units.format_bytes(view.peak_bytes), units.format_bytes(predicted), words)
+    if low is None or high is None:
         return text
-    return f"{text} ({units.format_bytes(expected['low_bytes'])} to {units.format_bytes(expected['high_bytes'])})"
+    return f"{text} ({units.format_bytes(low)} to {units.format_bytes(high)})"
+
+
+def expected_band(view: RunView) -> tuple[float | None, float | None, float | None]:
+    """Low, expected and high peak as the trainer's allocator counts it; the band is as wide as that of the whole."""
+    expected = view.prediction or {}
+    peak, counted = expected.get("peak_bytes"), expected_peak_bytes(expected)
+    outside = 0.0 if peak is None or counted is None else peak - counted
+    low, high = expected.get("low_bytes"), expected.get("high_bytes")
+    return (None if low is None else low - outside, counted, None if high is None else high - outside)
 
 
 def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:

@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from cpadvisor import units
-from cpadvisor.report.accuracy import memory_error, step_error
-from cpadvisor.report.run import comparison_rows, loss_label, median_tail, progress_label
-from cpadvisor.tui.history import Comparison, Entry
+from cpadvisor.report.compare import figure_rows
+from cpadvisor.report.run import comparison_rows, loss_label, progress_label
+from cpadvisor.tui.history import Entry
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.base import state_mark
 from cpadvisor.tui.screens.failure import failure_facts
 from cpadvisor.tui.widgets.facts import Fact
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
+from cpadvisor.watch.compare import Comparison
+from cpadvisor.watch.figures import measured
 from cpadvisor.watch.view import RunView, state_label
 
 WIDE = (
@@ -54,6 +56,7 @@ def run_row(entry: Entry, words: Words, *, now: datetime, marked: bool, wide: bo
 
 def _cells(view: RunView, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
     mark, tone = state_mark(view.state)
+    figures = measured(view)
     then = datetime.fromtimestamp(view.started, tz=now.tzinfo)
     note = view.failure.headline if view.failure else view.reason or ""
     return {
@@ -65,10 +68,10 @@ def _cells(view: RunView, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
         "state": cell(state_label(view.state), tone),
         "steps": cell(progress_label(view), "muted"),
         "loss": cell(loss_label(view)),
-        "tokens": cell(units.format_count(median_tail(view.tokens_per_s_per_gpu))),
+        "tokens": cell(units.format_count(figures.tokens_per_s_per_gpu)),
         "peak": cell(units.format_bytes(view.peak_bytes)),
-        "memory error": error_cell(memory_error(view)),
-        "step error": error_cell(step_error(view)),
+        "memory error": error_cell(figures.peak_error),
+        "step error": error_cell(figures.step_error),
         "note": cell(note, "muted"),
     }
 
@@ -113,30 +116,29 @@ def _job_line(view: RunView) -> Line:
 
 def _compared(view: RunView) -> list[Fact]:
     """Each figure beside its prediction, and how far they are apart."""
-    errors = {"peak memory": memory_error(view), "step": step_error(view)}
+    figures = measured(view)
+    errors = {"peak memory": figures.peak_error, "step": figures.step_error}
     return [
         Fact(
             name=name,
             lines=(
                 (
-                    (measured, "plain"),
+                    (value, "plain"),
                     (f" / {predicted}", "predicted"),
                     (f"  {units.format_change(errors[name])}" if errors.get(name) is not None else "", "muted"),
                 ),
             ),
         )
-        for name, measured, predicted in comparison_rows(view)
+        for name, value, predicted in comparison_rows(view)
     ]
 
 
 def difference_facts(comparison: Comparison, words: Words) -> tuple[Fact, ...]:
     """The figures of both runs, then the keys that differ; the older run before the newer one."""
-    first, second = comparison.first, comparison.second
-    facts = [Fact(name=words["loss"].lower(), lines=(_pair(loss_label(first), loss_label(second)),))]
-    for (name, measured, _), (_, other, _) in zip(comparison_rows(first), comparison_rows(second), strict=True):
-        facts.append(Fact(name=name, lines=(_pair(measured, other),)))
+    facts = [Fact(name=name, lines=(_pair(first, second),)) for name, first, second in figure_rows(comparison)]
     facts.append(Fact(lines=(((" ", "plain"),),)))
-    if not comparison.differences:
+    facts.extend(Fact(lines=((("○ ", "muted"), (note, "warn")),)) for note in comparison.notes)
+    if not comparison.differences and not comparison.notes:
         return (*facts, Fact(lines=(((words["same config"], "muted"),),)))
     return (*facts, *(Fact(name=each.key, lines=(_pair(each.first, each.second),)) for each in comparison.differences))
 

@@ -118,9 +118,10 @@ class RunsScreen(StageScreen):
         return tuple(runs)
 
     def _show_chosen(self, session: Session, now: datetime) -> None:
-        words, comparison, entry = self.words, session.comparison, self._entry
+        words, compared, entry = self.words, session.compared, self._entry
         about = self.query_one("#about", Facts)
-        if comparison is not None:
+        if compared is not None:
+            comparison = compared.comparison
             pair = (comparison.first, comparison.second)
             about.facts = difference_facts(comparison, words)
             panel(about, self._titled("compared"), f"{words['differences']} {len(comparison.differences)}")

@@ -11,12 +11,12 @@ SIZES = [(80, 24), (160, 45)]
 async def seen(pilot: Pilot[int], *wanted: str, absent: tuple[str, ...] = ()) -> str:
     """The frame, once all of `wanted` are in it and none of `absent`."""
     text = ""
-    for _ in range(300):
+    for _ in range(200):
         await pilot.pause()
         text = frame(pilot.app)  # pyright: ignore[reportArgumentType]
         if all(each in text for each in wanted) and not any(each in text for each in absent):
             return text
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     missing = [each for each in wanted if each not in text]
     raise AssertionError(f"missing {missing}, or still there {[each for each in absent if each in text]}\n{text}")
 

@@ -16,11 +16,12 @@ from cpadvisor.plan.layout import AXES, Layout
 from cpadvisor.plan.workload import Workload
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.exam import Exam, Mended, Remedy, Subject
-from cpadvisor.tui.history import Comparison, Difference, Entry, History, ReplayState
+from cpadvisor.tui.history import Compared, Entry, History, ReplayState
 from cpadvisor.tui.run_work import Deleted, Player
 from cpadvisor.tui.session import Answer, Draft, Live, Machine, Recalled
 from cpadvisor.tui.work import Saved
 from cpadvisor.units import GIB
+from cpadvisor.watch.compare import compare_runs
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.view import RankView, RunView
 from cpadvisor.write.edit import Change
@@ -173,6 +174,8 @@ class FakeWork:
     on_disk: str | None = "base_model: llama\nsequence_len: 8192\n"
     findings: tuple[Any, ...] = ()
     living: Path | None = None
+    replay_s: float = 1e6
+    """How long a replayed run took; so long that none ends while a test looks, unless it says so."""
     found: tuple[Diagnosis, ...] = field(default_factory=lambda: DIAGNOSES)
     entries: tuple[Entry, ...] = field(default_factory=lambda: history_entries())
 
@@ -261,14 +264,14 @@ class FakeWork:
 
     def player(self, run_dir: Path) -> "FakePlayer":
         self.calls.append(f"replay {run_dir.name}")
-        return FakePlayer(run_dir)
+        return FakePlayer(run_dir, self.replay_s)
 
-    def compare(self, first: Path, second: Path) -> Comparison:
+    def compare(self, first: Path, second: Path) -> Compared:
         self.calls.append(f"compare {first.name} {second.name}")
         views = [entry.view for path in (first, second) for entry in self.entries if entry.directory == path]
         assert views[0] is not None and views[1] is not None
-        changed = Difference(key="context_parallel_size", first="1", second="2")
-        return Comparison(first=views[0], second=views[1], differences=(changed,))
+        texts = [f"context_parallel_size: {view.layout['cp']}\nbf16: false\n" for view in views]
+        return Compared(comparison=compare_runs(views[0], views[1], *texts))
 
     def resume(self, run_dir: Path) -> Path:
         self.calls.append(f"resume {run_dir.name}")
@@ -292,14 +295,14 @@ class FakeWatcher:
 
 
 class FakePlayer(Player):
-    """A replay of 20 seconds: one step a second."""
+    """A replay of one step a second."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, length_s: float) -> None:
         self._run_dir = run_dir
-        self.length_s = 20.0
+        self.length_s = length_s
 
     def frame(self, state: ReplayState) -> Recalled:
-        view = run_view(state="done" if state.is_over else "running", steps=1 + int(state.at_s))
+        view = run_view(state="done" if state.is_over else "running", steps=1 + min(int(state.at_s), 20))
         live = Live(view=view, log=(f"[rank{state.rank}] as it ended",), rank=state.rank)
         return Recalled(directory=self._run_dir, live=live, replay=state)
 

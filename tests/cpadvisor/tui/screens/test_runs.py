@@ -7,7 +7,7 @@ from pilot_support import SIZES, press, row_of, seen
 from tui_support import NOON, FakeWork, history_entries, run_view
 
 from cpadvisor.tui.app import CpadvisorApp
-from cpadvisor.tui.history import Entry
+from cpadvisor.tui.history import Entry, ReplayState
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.reader import Question
 from cpadvisor.tui.screens.run import RunScreen
@@ -104,23 +104,43 @@ async def test_an_unreadable_run_says_why_in_place_of_opening() -> None:
         assert isinstance(app.screen, RunsScreen)
 
 
-async def test_a_replay_runs_to_its_end_says_that_it_is_one_and_can_be_held() -> None:
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_replay_runs_to_its_end_and_says_that_it_is_one(size: tuple[int, int]) -> None:
+    app = CpadvisorApp(FakeWork(replay_s=20.0))
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "6")
+        await seen(pilot, "50/50")
+        await press(pilot, "down", "down", "p")
+        await seen(pilot, "⟲ replay 10×", "· over", "✔ done  step 21/50", "0:20 of 0:20")
+
+
+async def test_space_holds_a_replay_and_lets_it_go_on() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(160, 45)) as pilot:
         await press(pilot, "6")
         await seen(pilot, "50/50")
         await press(pilot, "down", "down", "p")
-        await seen(pilot, "⟲ replay 10×", "0:20")
+        await seen(pilot, "⟲ replay 10×", "+ Faster")
         await press(pilot, "space")
-        held = await seen(pilot, "paused")
-        assert app.session.recalled is not None and app.session.recalled.replay is not None
-        place = app.session.recalled.replay.at_s
+        await seen(pilot, "paused")
+        place = replayed(app).at_s
         for _ in range(4):
             await pilot.pause(0.3)
-        assert app.session.recalled.replay.at_s == place
-        assert "over" not in held
+        assert replayed(app).at_s == place
         await press(pilot, "space")
-        await seen(pilot, "· over", "✔ done  step 21/50", "0:20 of 0:20")
+        await seen(pilot, "⟲ replay 10×", absent=("paused",))
+        for _ in range(100):
+            await pilot.pause(0.05)
+            if replayed(app).at_s > place:
+                return
+        raise AssertionError(f"still at {place} s")
+
+
+def replayed(app: CpadvisorApp) -> ReplayState:
+    recalled = app.session.recalled
+    assert recalled is not None
+    assert recalled.replay is not None
+    return recalled.replay
 
 
 async def test_plus_and_minus_change_the_speed_of_a_replay_alone() -> None:
@@ -160,8 +180,9 @@ async def test_two_marked_runs_are_laid_over_each_other_and_escape_ends_it() -> 
         await press(pilot, "space", "down", "space")
         await seen(pilot, "✓ 2 marked")
         await press(pilot, "c")
-        text = await seen(pilot, "context_parallel_size  1 → 2", "keys that differ 1", "━━━ 1×1×1×1", "━━ ━ 1×1×1×2")
-        assert "loss                   1.0000 → 4.8000" in text
+        text = await seen(pilot, "context_parallel_size    1 → 2", "keys that differ 1", "━━━ 1×1×1×1", "━━ ━ 1×1×1×2")
+        assert "final loss               1.0000 → 4.8000" in text
+        assert "bf16" not in text
         assert f"compare {DONE} 20261123T115000Z-tiny-1x1x1x2" in work.calls
         await press(pilot, "escape")
         await seen(pilot, "This run", absent=("✓", "keys that differ"))
