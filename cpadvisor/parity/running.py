@@ -85,7 +85,7 @@ def _run(
         on_start(directory)
         view = launch.wait(directory, lambda view: _look(view, on_view))
     except _HungError as hung:
-        view = launch.stop(hung.view.directory)
+        launch.stop(hung.view.directory)
         raise _not_ended(hung.view, cp) from None
     except BaseException:
         if directory is not None:
@@ -117,8 +117,8 @@ def _look(view: RunView, on_view: OnView) -> None:
 def _not_ended(view: RunView, cp: int) -> LaunchError:
     reason = view.failure.headline if view.failure is not None else view.reason or view.state
     return LaunchError(
-        f"the run at cp {cp} did not reach its end: {reason}; `cpadvisor doctor {view.run}` says more, "
-        f"`cpadvisor logs {view.run}` shows what it printed"
+        f"the run at cp {cp} did not reach its end: {reason}; `cpadvisor doctor {view.directory}` says more, "
+        f"`cpadvisor logs {view.directory}` shows what it printed"
     )
 
 
