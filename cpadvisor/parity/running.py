@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cpadvisor import launch
@@ -63,14 +64,15 @@ def run_pair(
     Raises LaunchError where one of them does not reach its end, with its reason; KeyboardInterrupt stops the run that
     is under way and starts no other.
     """
-    parallel = _run(pair, pair.cp, pair.parallel, runs, python, on_start, on_view)
-    whole = _run(pair, 1, pair.whole, runs, python, on_start, on_view)
+    run = partial(_run, pair, runs=runs, python=python, on_start=on_start, on_view=on_view)
+    parallel, whole = run(cp=pair.cp, text=pair.parallel), run(cp=1, text=pair.whole)
     verdict = judge(whole, parallel, steps=pair.steps, step_bytes=expected_bytes(pair, parallel))
     return Outcome(verdict=verdict, parallel=parallel, whole=whole, notes=pair.notes)
 
 
 def _run(
     pair: Pair,
+    *,
     cp: int,
     text: str,
     runs: Path | None,
