@@ -17,7 +17,8 @@ from cpadvisor.watch.host import Space, space_of
 from cpadvisor.watch.logs import clean_line, rank_log, tail_file
 from cpadvisor.yaml_reader import read_yaml
 
-AGENT_LINES = 400
+AGENT_LINES = 20_000
+"""torchrun repeats the traceback of every rank, some 80 lines each, between what it ended itself and its root cause."""
 RANK_LINES = 60
 
 _ROW = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*\n\s*exitcode\s*:\s*(-?\d+)(?: \(pid: (\d+)\))?")

@@ -42,6 +42,8 @@ _PHASE_WORDS = {
     "forward": "in the forward pass",
     "backward": "in the backward pass",
     "optimizer": "in the optimizer's step",
+    "data": "while a batch was read",
+    "save": "while the model was written",
 }
 
 

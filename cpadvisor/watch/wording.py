@@ -3,17 +3,23 @@
 import re
 from collections.abc import Iterable
 
-_KINDS = (
-    (
-        "out_of_memory",
-        re.compile(r"out of GPU memory|CUDA out of memory|torch\.(?:cuda\.)?OutOfMemoryError|ALLOC_FAILED"),
+_WORDS = {
+    "out_of_memory": (
+        "out of GPU memory",
+        "CUDA out of memory",
+        "CUDA error: out of memory",
+        r"Cuda failure \d+ 'out of memory'",
+        r"\bOutOfMemoryError\b",
+        "_STATUS_ALLOC_FAILED",
     ),
-    ("disk_full", re.compile(r"No space left on device|ENOSPC|Disk quota exceeded|EDQUOT")),
-    ("port_taken", re.compile(r"EADDRINUSE|[Aa]ddress already in use")),
-    ("no_torch", re.compile(r"No module named '?torch\b")),
-    ("host_memory", re.compile(r"Cannot allocate memory|can't allocate memory|\bMemoryError\b")),
-    ("not_a_number", re.compile(r"\b(?:loss|gradient norm)\b.* (?:is|are) (?:nan|inf|-inf|not a number|not finite)\b")),
-)
+    "disk_full": ("No space left on device", "ENOSPC", "Disk quota exceeded", "EDQUOT"),
+    "port_taken": ("EADDRINUSE", "[Aa]ddress already in use"),
+    "no_torch": (r"No module named '?torch\b",),
+    "host_memory": ("Cannot allocate memory", "can't allocate memory", r"\bMemoryError\b"),
+    "not_a_number": (r"\b(?:loss|gradient norm)\b.* (?:is|are) (?:nan|inf|-inf|not a number|not finite)\b",),
+}
+"""What torch, NCCL, the C library, Python and the bundled trainer say."""
+_KINDS = {kind: re.compile("|".join(words)) for kind, words in _WORDS.items()}
 _PORT = re.compile(r"\bport:? (\d{1,5})\b|', (\d{1,5})\)|(?:\d|\]):(\d{1,5})\b")
 _STEP = re.compile(r"\bstep (\d+)\b")
 _SIGNAL = re.compile(r"SignalException: Process \d+ got signal: (\d+)")
@@ -22,7 +28,7 @@ _SHM = "/dev/shm"
 
 def kind_of(text: str) -> str | None:
     """The kind that a line names; None for any other error."""
-    return next((kind for kind, pattern in _KINDS if pattern.search(text)), None)
+    return next((kind for kind, pattern in _KINDS.items() if pattern.search(text)), None)
 
 
 def first_of_kind(lines: Iterable[str], kind: str) -> str | None:

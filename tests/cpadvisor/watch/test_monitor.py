@@ -1,54 +1,18 @@
 import json
 import math
 import os
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from living_runs import STARTED, append, gone, monitor_at, step
 
 from cpadvisor.errors import LaunchError
 from cpadvisor.processes import identify
-from cpadvisor.rundir import boot_id
 from cpadvisor.runrecord import RunRecord, write_record
 from cpadvisor.watch.monitor import Monitor
 from runtime.telemetry import EventWriter, events_path
-
-STARTED = 1_795_348_800.0
-
-
-@pytest.fixture
-def record() -> RunRecord:
-    """A run whose agent is this very process: alive as long as the test."""
-    return RunRecord(
-        run="r",
-        model="tiny",
-        layout={"dp_shard": 2, "cp": 2},
-        sequence_len=8192,
-        world=4,
-        steps=50,
-        started=STARTED,
-        host=socket.gethostname(),
-        boot_id=boot_id(),
-        agent=identify(os.getpid()),
-        gpus=(3, 1, 2, 0),
-    )
-
-
-def append(run_dir: Path, rank: int, *events: dict[str, object]) -> None:
-    with events_path(run_dir, rank).open("a") as file:
-        for event in events:
-            file.write(json.dumps({"v": 1, "seq": 0, "t": STARTED + 10, **event}) + "\n")
-
-
-def monitor_at(run_dir: Path, seconds: float = 12.0) -> Monitor:
-    """A monitor that looks so many seconds after the launch; events are from second 10."""
-    return Monitor(run_dir, clock=lambda: STARTED + seconds)
-
-
-def step(number: int, **more: object) -> dict[str, object]:
-    return {"kind": "step", "step": number, "loss": 4.0, "step_s": 2.0, "tokens_per_s_per_gpu": 1000.0, **more}
 
 
 def test_an_empty_run_is_launching_with_what_the_record_says(tmp_path: Path, record: RunRecord) -> None:
@@ -190,7 +154,7 @@ def test_a_run_of_an_earlier_boot_is_lost(tmp_path: Path, record: RunRecord) -> 
 
 
 def test_a_run_of_another_host_is_judged_by_its_events(tmp_path: Path, record: RunRecord) -> None:
-    write_record(tmp_path, replace(record, host="gpu-07", agent=replace_agent(record)))
+    write_record(tmp_path, replace(record, host="gpu-07", agent=gone(record)))
     with_events = [{"kind": "start", "pid": 1}, step(1), step(2), step(3)]
     append(tmp_path, 0, *with_events)
     assert monitor_at(tmp_path, 30).poll().state == "running"
@@ -202,13 +166,8 @@ def test_a_run_of_another_host_is_judged_by_its_events(tmp_path: Path, record: R
     assert monitor_at(tmp_path, 11).poll().state == "done"
 
 
-def replace_agent(record: RunRecord):
-    assert record.agent is not None
-    return replace(record.agent, start_ticks=1)
-
-
 def test_time_stops_with_the_last_event(tmp_path: Path, record: RunRecord) -> None:
-    write_record(tmp_path, replace(record, agent=replace_agent(record), world=1))
+    write_record(tmp_path, replace(record, agent=gone(record), world=1))
     append(tmp_path, 0, step(1), {"kind": "end", "state": "done"})
     view = Monitor(tmp_path, clock=time.time).poll()
     assert (view.state, view.elapsed_s, view.eta_s) == ("done", 10.0, None)
