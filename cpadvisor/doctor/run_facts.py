@@ -22,7 +22,7 @@ MAX_LOG_BYTES = 16 << 20
 """Of one rank's NCCL log: transports are told when ranks first meet, which is at its beginning."""
 
 _CHANNEL = re.compile(
-    r"Channel \d+/\d+ : (?P<first>\d+)\[\S*\] -> (?P<second>\d+)\[\S*\](?: \[\w+\])? via (?P<how>\S+)"
+    r"Channel \d+(?:/\d+)? : (?P<first>\d+)\[\S*\] -> (?P<second>\d+)\[\S*\](?: \[\w+\])? via (?P<how>\S+)"
 )
 """`Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM`, `… [send] via NET/IB/0/GDRDMA` (nccl src/transport/*.cc)."""
 

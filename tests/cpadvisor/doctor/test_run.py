@@ -1,0 +1,221 @@
+"""A run judged by what it told: its failure first, each figure beside its prediction, and mends for the next launch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sound_subjects import PREDICTION, RING_BYTES, SoundRun
+
+from cpadvisor.doctor.mending import apply
+from cpadvisor.doctor.run import config_of, examine_run
+from cpadvisor.doctor.run_facts import transports_in
+from cpadvisor.errors import LaunchError
+from cpadvisor.watch.failure import Failure
+from cpadvisor.watch.monitor import Monitor
+
+SMALL_H100 = {
+    "base_model": "meta-llama/Llama-3.1-8B",
+    "sequence_len": 32768,
+    "context_parallel_size": 4,
+    "dp_shard_size": 2,
+    "bf16": True,
+    "learning_rate": 2e-5,
+    "cpadvisor": {"model": "llama-3.1-8b", "method": "ring", "recompute": {"none": 32}, "corpus": "python-stdlib"},
+}
+
+
+def judged(run, view=None):
+    found = examine_run(run.directory, view=view)
+    rules = [one.rule for one in found]
+    assert len(set(rules)) == len(rules), rules
+    return {one.rule: one for one in found}
+
+
+def with_failure(run, **fields):
+    return replace(Monitor(run.directory).poll(), state="failed", failure=Failure(**fields))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return SoundRun(tmp_path / "run")
+
+
+def test_a_run_that_went_well_shows_each_figure_beside_its_prediction(run):
+    found = judged(run.whole())
+    assert found["memory"].evidence.startswith("peak 515 MiB by the allocator, 525 MiB predicted (-2 %)")
+    assert "a step takes 2.00 s, 2,048 tokens/s/GPU; 2.00 s and 2,048 were predicted (+0 %)" in found["speed"].evidence
+    assert found["split-time"].evidence.startswith("backward 65 %, forward 30 %")
+    assert found["loss"].evidence.startswith("loss 5.9000 at first, 5.5000 at step 5")
+    assert "failure" not in found
+
+
+def test_context_parallelism_is_proven_by_lengths_and_bytes(run):
+    found = judged(run.whole())
+    assert found["cp-on"].title == "context parallelism is on: ring"
+    assert found["local-length"].evidence == ("rank 0 4,096, rank 1 4,096; 8,192 tokens x micro_batch 1 / cp 2 = 4,096")
+    assert "rank 0 sent 12.0 MiB (12,582,912 bytes) in 6 hops of step 5" in found["ring-bytes"].evidence
+    assert "gives 12.0 MiB (12,582,912 bytes)" in found["ring-bytes"].evidence
+
+
+def test_accumulation_and_recomputation_are_in_the_bytes_that_are_expected(tmp_path):
+    run = SoundRun(tmp_path / "run", config={"gradient_accumulation_steps": 3, "gradient_checkpointing": True})
+    for rank in (0, 1):
+        # Two recomputed layers repeat their forward hop: 8 hops where there were 6, in each of 3 micro-batches.
+        run.started(rank, recompute={"full": 2})
+        run.stepped(rank, 1, sent=RING_BYTES // 6 * 8 * 3)
+    assert judged(run)["ring-bytes"].severity == "ok"
+
+
+def test_a_run_without_context_parallelism_is_not_asked_for_its_ring(tmp_path):
+    run = SoundRun(tmp_path / "run", config={"context_parallel_size": 1}, layout={"cp": 1}, world=1)
+    run.started(0, cp_method="none", local_tokens=8192)
+    run.stepped(0, 1, sent=None)
+    found = judged(run)
+    assert found["cp-on"].title == "context parallelism is off"
+    assert found["local-length"].severity == "ok"
+    assert "ring-bytes" not in found
+
+
+def test_a_trainer_that_does_not_tell_its_bytes_is_noted(run):
+    for rank in (0, 1):
+        run.started(rank)
+        run.stepped(rank, 1, sent=None)
+    assert (judged(run)["ring-bytes"].severity, judged(run)["ring-bytes"].evidence) == (
+        "note",
+        "the trainer did not tell what it sent",
+    )
+
+
+def test_a_run_that_has_told_nothing_yet_is_judged_by_its_config(run):
+    found = judged(run)
+    assert "F3" in found and "C8" in found
+    assert not {"memory", "speed", "loss", "cp-on-run", "local-length"} & set(found)
+
+
+def test_the_failure_comes_first_with_its_own_mend(run):
+    view = with_failure(
+        run.whole(),
+        kind="port_taken",
+        headline="port 29500 is taken",
+        mend="take a free one",
+        command="cpadvisor launch --port 0",
+    )
+    first = examine_run(run.directory, view=view)[0]
+    assert (first.rule, first.title, first.effect) == ("failure", "port 29500 is taken", "failed after 5 of 5 steps")
+    assert [mend.command for mend in first.mends] == ["cpadvisor launch --port 0"]
+
+
+def test_evidence_keeps_the_lines_of_a_failure(run):
+    view = with_failure(
+        run.whole(), kind="exception", headline="rank 1: ValueError", evidence=("Traceback", "ValueError: x")
+    )
+    assert judged(run, view)["failure"].evidence == "Traceback\nValueError: x"
+
+
+def test_a_loss_that_became_nan_is_mended_by_the_card_s_rate(run):
+    view = with_failure(run.whole(), kind="not_a_number", headline="the loss of step 3 is nan")
+    mend = judged(run, view)["failure"].mends[0]
+    assert mend.text == "write learning_rate: 1e-05 in place of 0.001 (card C8); launch it again"
+    assert mend.command == f"cpadvisor launch {run.record.config}"
+    apply(config_of(run.directory), mend)
+    assert "learning_rate: 1.0e-05" in Path(str(run.record.config)).read_text()
+
+
+def test_a_run_out_of_memory_is_given_every_knob_with_its_peak(tmp_path):
+    run = SoundRun(tmp_path / "run", config=SMALL_H100, layout={"cp": 4, "dp_shard": 2}, world=8, gpus=tuple(range(8)))
+    for rank in range(8):
+        run.started(rank, device="NVIDIA H100 80GB HBM3", sequence_len=32768, local_tokens=8192, recompute={"none": 32})
+    view = replace(
+        with_failure(
+            run,
+            kind="out_of_memory",
+            headline="rank 2 ran out of GPU memory",
+            evidence=("asked for 4.0 GiB",),
+            mend="recompute",
+        ),
+        state="out_of_memory",
+    )
+    one = judged(run, view)["failure"]
+    assert one.card == ("D1", "L3")
+    assert "predicted for this file: 61.2 GiB at the peak" in one.evidence
+    assert one.mends[0].text.startswith(
+        "write gradient_checkpointing: true and cpadvisor.recompute: {attention_saved: 32}"
+    )
+    assert one.mends[0].changes and one.mends[-1].text == "recompute"
+
+
+def test_a_mend_of_a_run_that_goes_on_says_that_the_run_stays_as_it_is(run):
+    for rank in (0, 1):
+        run.started(rank, cp_method="none")
+    view = replace(Monitor(run.directory).poll(), state="running")
+    assert (
+        judged(run, view)["cp-on"].mends[0].text
+        == "write cpadvisor.method: ring; this run goes on as it is; launch another"
+    )
+
+
+def test_mends_change_the_file_that_the_run_was_started_from(run):
+    assert config_of(run.directory) == run.directory.parent / "job.yaml"
+    (run.directory.parent / "job.yaml").unlink()
+    assert config_of(run.directory) == run.directory / "config.yaml"
+
+
+def test_what_the_launcher_sets_itself_is_no_fault(tmp_path):
+    from cpadvisor.launch.environment import threads
+
+    env = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(threads(2, gpu=False)), "NCCL_DEBUG": "TRACE"}
+    assert not [rule for rule in judged(SoundRun(tmp_path / "a", env=env).whole()) if rule.startswith("env")]
+    on_gpus = judged(SoundRun(tmp_path / "b", env=env, gpus=(0, 1)).whole())
+    assert "env.NCCL_DEBUG" in on_gpus
+
+
+def test_a_peak_is_held_against_what_its_own_gpu_has(tmp_path):
+    run = SoundRun(tmp_path / "run", prediction=None, gpus=(0, 1))
+    for rank in (0, 1):
+        run.started(rank, device="NVIDIA H100 80GB HBM3")
+        run.stepped(rank, 1)
+    run.event(1, 5.0, "memory", peak_allocated_bytes=84_000_000_000)
+    memory = judged(run)["memory"]
+    assert (memory.severity, memory.title) == ("warning", "memory is almost full")
+    assert "nothing was predicted, of 79.6 GiB a GPU has" in memory.evidence
+
+
+def test_a_prediction_with_terms_is_compared_without_what_the_allocator_does_not_see(tmp_path):
+    terms = {"parameters": 300_000_000, "context": 100_000_000, "allocator": 10_000_000}
+    run = SoundRun(tmp_path / "run", prediction={**PREDICTION, "terms_bytes": terms}).whole()
+    # 550 MB less 110 MB of context and fragments are 440 MB, 420 MiB; 540 MB measured is 23 % more.
+    assert "420 MiB predicted (+23 %)" in judged(run)["memory"].evidence
+
+
+def test_a_config_that_cannot_be_read_hides_nothing_else(run):
+    run.whole()
+    (run.directory / "config.yaml").write_text("a: [\n")
+    found = judged(run)
+    assert found["ring-bytes"].evidence == "the model is not known here"
+    assert found["speed"].severity == "ok"
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(LaunchError, match="is no run"):
+        examine_run(tmp_path)
+
+
+LOG = """\
+host:1:1 [0] NCCL INFO Channel 00/24 : 0 1
+host:1:1 [0] NCCL INFO Channel 22/0 : 0[0] -> 1[1] via P2P/CUMEM
+host:1:1 [0] NCCL INFO Channel 00/1 : 0[0] -> 1[1] via P2P/CUMEM
+host:1:1 [0] NCCL INFO Channel 00 : 1[4f000] -> 0[4e000] via SHM/direct/direct
+host:1:1 [0] NCCL INFO Channel 03/0 : 0[0] -> 1[1] [send] via NET/IB/0/GDRDMA
+host:1:1 [0] NCCL INFO Connected all rings
+"""
+"""The first three lines are of 2 x H200 with NCCL 2.28.9; the others are the forms of nccl src/transport."""
+
+
+def test_the_transport_of_each_channel_is_read_from_nccl_s_log():
+    assert dict(transports_in(LOG)) == {"P2P/CUMEM": 2, "SHM/direct": 1, "NET/IB": 1}
+
+
+def test_a_run_whose_channels_are_all_peer_to_peer_is_well(run):
+    (run.directory / "nccl-rank0.log").write_text("\n".join(LOG.splitlines()[:3]))
+    one = judged(run.whole())["ring-transport"]
+    assert (one.severity, one.evidence) == ("ok", "NCCL's log: 2 channels via P2P/CUMEM")
