@@ -36,6 +36,7 @@ def modules_after(*argv):
         ("inspect", "--node", "dgx-1v"),
         ("plan", "--node", "dgx-h100", "--model", "llama-3.1-8b", "--seq", "32k"),
         ("plan", "--node", "dgx-h100", "--model", "llama-3.1-8b", "--seq", "128k", "--json"),
+        ("card", "--lang", "zh"),
     ],
 )
 def test_headless_commands_load_neither_torch_nor_textual(argv):
