@@ -98,6 +98,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "symptom cp": ("is context parallelism on at all?", "上下文并行是否生效"),
     "symptom hang": ("nothing moves", "训练卡住"),
     "runs": ("Runs", "历史"),
+    "one run": ("1 run", "1 次运行"),
     "runs count": ("runs", "次运行"),
     "now": ("now", "当前"),
     "alive": ("alive", "存活"),

@@ -8,7 +8,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.message import Message
 
-from cpadvisor.tui.exam import LOOKED_AT, MARKS, counts, matching
+from cpadvisor.tui.exam import LOOKED_AT, MARKS, Subject, counts, matching
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.base import NARROW, StageScreen, panel
 from cpadvisor.tui.screens.picker import Picker
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SYMPTOMS = ("oom", "slow", "nan", "split", "cp", "hang")
 """As `doctor --symptom` takes them."""
+COPY_WIDTH = 100
+"""Columns of a copied report."""
 
 
 class DoctorScreen(StageScreen):
@@ -195,9 +197,7 @@ class DoctorScreen(StageScreen):
         """The report as text, through the terminal."""
         exam = self.session.exam
         if exam is not None:
-            from cpadvisor.report.doctor import doctor_text
-
-            self.app.copy_to_clipboard(doctor_text(self._listed, subject=exam.subject.label))
+            self.app.copy_to_clipboard(report_text(exam.subject, self._listed, symptom=self.session.symptom))
             self.app.notify(self.words["copied"], markup=False)
 
     def action_filter(self) -> None:
@@ -211,6 +211,16 @@ class DoctorScreen(StageScreen):
     @on(FilterLine.Left)
     def _filter_left(self) -> None:
         self.query_one("#found").focus()
+
+
+def report_text(subject: Subject, found: "tuple[Diagnosis, ...]", *, symptom: str | None) -> str:
+    """The checks as `cpadvisor doctor` prints them."""
+    from cpadvisor.report.doctor import doctor_text, guided_text
+
+    target = None if subject.path is None else subject.path.name if subject.kind == "run" else str(subject.path)
+    if symptom is None:
+        return doctor_text(found, subject=subject.label, target=target, width=COPY_WIDTH)
+    return guided_text(found, subject=subject.label, symptom=symptom, target=target, width=COPY_WIDTH)
 
 
 def found_columns(words: Words) -> tuple[Column, ...]:

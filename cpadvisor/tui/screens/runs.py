@@ -110,7 +110,8 @@ class RunsScreen(StageScreen):
 
     def _subtitle(self, entries: tuple[Entry, ...]) -> Line:
         words, alive = self.words, sum(entry.is_alive for entry in entries)
-        runs: list[tuple[str, str]] = [(f"{len(entries)} {words['runs count']}", "muted")]
+        count = words["one run"] if len(entries) == 1 else f"{len(entries)} {words['runs count']}"
+        runs: list[tuple[str, str]] = [(count, "muted")]
         if alive:
             runs.append((f" · ● {alive} {words['alive']}", "ok"))
         if self._marked:

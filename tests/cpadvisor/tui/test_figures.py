@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -10,17 +12,21 @@ from tui_support import frame
 
 from cpadvisor import units
 from cpadvisor.check import findings_json
+from cpadvisor.doctor import diagnoses_json, examine_config
 from cpadvisor.job import Request, build_job
 from cpadvisor.plan.report import advice_json
 from cpadvisor.plan.search import advise
 from cpadvisor.probe.machine import find_node
-from cpadvisor.probe.recorded import node_json
+from cpadvisor.probe.recorded import load_node, node_json
 from cpadvisor.report.node import island_label, ring_label
-from cpadvisor.runrecord import RunRecord, write_record
+from cpadvisor.runrecord import RunRecord, read_record, write_record
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.session import GPU_REQUEST
+from cpadvisor.tui.widgets.table import RowTable
 from cpadvisor.tui.work import Work
+from cpadvisor.watch.figures import measured
 from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.report import runs_json
 from runtime.telemetry import EventWriter
 
 
@@ -134,12 +140,74 @@ async def test_a_recorded_run_is_shown_as_watch_tells_it(tmp_path: Path) -> None
             await until(app, pilot, "step 4/5", "loss 3.5000")
 
 
-def recorded_run(folder: Path) -> Path:
+async def test_doctor_screen_and_doctor_json_agree_on_a_config(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    work = Work(config=config, runs=tmp_path / "runs")
+    app = CpadvisorApp(work, request=Request(node="cpu", model="tiny", sequence_len="8k", lock="cp=2"))
+    async with app.run_test(size=(200, 70)) as pilot:
+        await drafted(app, pilot)
+        await pilot.press("3", "w")
+        await until(app, pilot, "● saved")
+        app.choose_subject("config")
+        await pilot.press("5")
+        found = examine_config(config, node=load_node("cpu"))
+        told = diagnoses_json(found, subject="config")
+        await until(app, pilot, f"● {len(found) - sum(one.severity != 'ok' for one in found)}")
+        for place, finding in enumerate(told["findings"]):
+            app.screen.query_one("#found", RowTable).cursor = place
+            mends = [mend["text"][:40] for mend in finding["mends"]]
+            await until(
+                app, pilot, finding["title"][:60], finding["evidence"][:60].split("\n")[0], *mends, *finding["card"]
+            )
+
+
+async def test_runs_screen_and_runs_json_agree(tmp_path: Path) -> None:
+    run_dir = recorded_run(tmp_path)
+    told = runs_json([Monitor(run_dir).poll()])["runs"][0]
+    figures = measured(Monitor(run_dir).poll())
+    app = CpadvisorApp(Work(config=tmp_path / "c.yaml", runs=tmp_path), request=Request(node="cpu", model="tiny"))
+    async with app.run_test(size=(160, 45)) as pilot:
+        await pilot.press("6")
+        seen = await until(app, pilot, told["run"], "200 MiB / 210 MiB", "1 run · ● 1 alive")
+        row = next(row for row in seen.splitlines() if "3/5" in row and row.startswith("│"))
+        for text in (
+            told["model"],
+            told["phase"].replace("_", " "),
+            units.format_tokens(told["sequence_len"]),
+            units.format_bytes(figures.peak_bytes),
+            units.format_count(figures.tokens_per_s_per_gpu),
+            units.format_change(figures.peak_error),
+            units.format_change(figures.step_error),
+            datetime.fromtimestamp(told["started"]).astimezone().strftime("%Y"),
+        ):
+            assert text in row
+
+
+async def test_a_run_opened_from_the_history_shows_the_frame_that_watch_prints(tmp_path: Path) -> None:
+    run_dir = recorded_run(tmp_path)
+    record = read_record(run_dir)
+    write_record(run_dir, replace(record, boot_id="earlier"))
+    view = Monitor(run_dir).poll()
+    assert view.is_final
+    app = CpadvisorApp(Work(config=tmp_path / "c.yaml", runs=tmp_path), request=Request(node="cpu", model="tiny"))
+    async with app.run_test(size=(160, 45)) as pilot:
+        await pilot.press("6")
+        await until(app, pilot, "1 run ")
+        await pilot.press("enter")
+        assert view.failure is not None
+        opened = await until(app, pilot, "✖ lost  step 3/5", view.failure.headline[:60])
+        await pilot.press("escape", "p")
+        replayed = await until(app, pilot, "· over", "✖ lost  step 3/5")
+        same = [line for line in opened.splitlines()[2:-1] if "replay" not in line]
+        assert [line for line in replayed.splitlines()[2:-1] if "replay" not in line and line not in same] == []
+
+
+def recorded_run(folder: Path, name: str = "20261123T000000Z-tiny-1x1x1x1") -> Path:
     """Three steps of a run whose ranks are this very process, so that it is alive."""
     from cpadvisor.processes import identify
     from cpadvisor.rundir import boot_id
 
-    run_dir = folder / "20261123T000000Z-tiny-1x1x1x1"
+    run_dir = folder / name
     run_dir.mkdir()
     me = identify(os.getpid())
     assert me is not None

@@ -7,6 +7,7 @@ from tui_support import DIAGNOSES, FakeWork, run_view
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.errors import ConfigError
+from cpadvisor.report.doctor import doctor_text
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.exam import Exam, Remedy, Subject
 from cpadvisor.tui.screens.doctor import DoctorScreen
@@ -137,6 +138,20 @@ async def test_a_digit_in_the_filter_is_typed_and_goes_to_no_screen() -> None:
         await press(pilot, "slash", *"580")
         await seen(pilot, "● 1", absent=("✖ 1",))
         assert isinstance(app.screen, DoctorScreen)
+
+
+async def test_y_copies_the_report_that_the_command_prints() -> None:
+    app = CpadvisorApp(FakeWork())
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await press(pilot, "5")
+        await seen(pilot, "driver 580.95")
+        await press(pilot, "y")
+        await seen(pilot, "copied")
+        assert app.clipboard == doctor_text(DIAGNOSES, subject="this machine", target=None, width=100)
+        await press(pilot, "slash", *"shm", "enter", "y")
+        await seen(pilot, absent=("driver 580.95",))
+        assert "CP group" not in app.clipboard
+        assert "/dev/shm is small" in app.clipboard
 
 
 async def test_r_looks_again_and_the_chosen_check_stays_chosen() -> None:
