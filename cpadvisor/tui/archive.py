@@ -1,9 +1,10 @@
 """The part of the app that knows all runs: it renews the list, opens, replays, compares, resumes and deletes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from textual import on
 from textual.worker import get_current_worker
@@ -46,7 +47,7 @@ class Archive(Clinic):
             if isinstance(histories, Failed):
                 self.post_message(histories)
                 return
-            looks = iter(histories.part)  # pyright: ignore[reportArgumentType]
+            looks = cast(Iterator[History], histories.part)
             while not self._ended.is_set():
                 message = attempt("runs", lambda: next(looks, None))
                 if isinstance(message, Finished) and message.part is None:

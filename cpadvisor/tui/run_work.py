@@ -77,8 +77,8 @@ class RunWork:
         from cpadvisor.watch.compare import compare_runs
         from cpadvisor.watch.monitor import Monitor
 
-        views = [Monitor(path).poll() for path in (first, second)]
-        return Compared(comparison=compare_runs(*views, *(_config_text(path) for path in (first, second))))
+        views = (Monitor(first).poll(), Monitor(second).poll())
+        return Compared(comparison=compare_runs(*views, _config_text(first), _config_text(second)))
 
     def delete(self, run_dir: Path) -> Deleted:
         """Delete a run that has ended. Raises LaunchError for one that lives."""

@@ -173,5 +173,8 @@ class Stages(App[int]):
         else:
             self.session = replace(self.session, live=live)
 
+    async def action_stage(self, mode: str) -> None:
+        """Go to a screen; the app says how."""
+
     async def action_launch(self) -> None:
         """Start the chosen plan; the app says how."""
