@@ -12,14 +12,13 @@ from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from cpadvisor.job import Request
-from cpadvisor.settings import load
 from cpadvisor.tui.archive import Archive
 from cpadvisor.tui.guard import Guard
+from cpadvisor.tui.home import come_home
 from cpadvisor.tui.house import House
 from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
 from cpadvisor.tui.living import live
 from cpadvisor.tui.messages import Failed, attempt
-from cpadvisor.tui.remembered import recall, state_path
 from cpadvisor.tui.screens.base import NARROW
 from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.doctor import DoctorScreen
@@ -36,7 +35,6 @@ from cpadvisor.tui.session import (
 )
 from cpadvisor.tui.stages import PLANNING
 from cpadvisor.tui.terminal import require_screen
-from cpadvisor.tui.theme import shipped_themes
 from cpadvisor.tui.widgets.job_form import JobForm
 from cpadvisor.tui.widgets.strip import Tab
 from cpadvisor.tui.widgets.table import RowTable
@@ -67,7 +65,7 @@ class CpadvisorApp(Archive, House):
         self._start("machine", partial(self._work.machine, self._first_request))
         if self._first_run is not None:
             self.follow(self._first_run)
-            self.call_after_refresh(self.action_stage, "run")
+        self.call_after_refresh(self.action_stage, self.current_mode)
 
     # What the user does.
 
@@ -172,12 +170,6 @@ class CpadvisorApp(Archive, House):
         elif self.screen.focused is not None:
             self.screen.maximize(self.screen.focused)
 
-    def action_next_theme(self) -> None:
-        """The next of the shipped themes."""
-        names = [theme.name for theme in shipped_themes()]
-        place = names.index(self.theme) + 1 if self.theme in names else 0
-        self.theme = names[place % len(names)]
-
     def action_help(self) -> None:
         """All keys of this screen and of all screens."""
         self.push_screen(Reader(self.words["help"], help_lines(self.screen, self.words["everywhere"])))
@@ -226,7 +218,7 @@ class CpadvisorApp(Archive, House):
                 target = self if binding in APP_KEYS or binding.action.startswith("app.") else screen
                 yield SystemCommand(binding.description, binding.tooltip, partial(self._do, binding.action, target))
         for name in sorted(self.available_themes):
-            yield SystemCommand(f"Theme {name}", "Colours of the app", partial(setattr, self, "theme", name))
+            yield SystemCommand(f"Theme {name}", "Colours of the app", partial(self.choose_theme, name))
 
     async def _do(self, action: str, target: "App[int] | Screen[Any]") -> None:
         await self.run_action(action, default_namespace=cast(Any, target))
@@ -256,10 +248,8 @@ def run_app(
     ConfigError on settings that are wrong.
     """
     require_screen(os.environ)
-    remembered, _ = recall(state_path())
     flags = {"theme": theme, "lang": lang, "mouse": mouse, "read_only": read_only}
-    choices = {"theme": remembered.theme} if remembered.theme else {}
-    settings = load(flags, os.environ, remembered=choices)
+    home = come_home(flags, screens=tuple(CpadvisorApp.MODES))
     base = CPU_REQUEST if node_name == CPU_NODE else GPU_REQUEST
     request = replace(
         base,
@@ -270,5 +260,5 @@ def run_app(
         sequence_len=sequence_len or base.sequence_len,
     )
     work = Work(config=config or Path.cwd() / "cpadvisor.yaml", runs=runs)
-    app = CpadvisorApp(work, request=request, settings=settings, run=run)
+    app = CpadvisorApp(work, request=request, home=home, run=run)
     return live(app, watch)

@@ -1,12 +1,24 @@
-"""The part of the app that is about the terminal, not about training: signals, job control, threads, themes."""
+"""The part of the app that is about the terminal and the user's taste, not about training.
+
+Signals, job control, threads, themes, memory; what it needs to know it was given as a `Home`.
+"""
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
+from textual.filter import LineFilter
+
+from cpadvisor.tui.messages import Finished
+from cpadvisor.tui.plain import Colourless
 from cpadvisor.tui.stages import Stages
 from cpadvisor.tui.terminal import end_on_signals, follow_job_control, has_shell, stop_group
-from cpadvisor.tui.theme import FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
+from cpadvisor.tui.theme import ANSI_DEFAULTS, FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
 from cpadvisor.tui.threads import LooseThreads
+from cpadvisor.tui.user_themes import UserThemes, for_terminal, look, read_user_themes
+
+LOOK_AT_THEMES_S = 1.0
 
 
 class House(Stages):
@@ -14,19 +26,90 @@ class House(Stages):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Colours of our own for themes that lack them."""
-        return dict(VARIABLE_DEFAULTS)
+        return {**VARIABLE_DEFAULTS, **ANSI_DEFAULTS}
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What changes each line before it is drawn: under NO_COLOR, where textual would draw greys, no colour."""
+        return [Colourless()] if self.no_color else super().get_line_filters()
 
     def on_load(self) -> None:
-        """Before anything is drawn: the theme, and threads that the end does not wait for."""
+        """Before anything is drawn: themes, and threads that the end does not wait for."""
         asyncio.get_running_loop().set_default_executor(LooseThreads())
-        for theme in shipped_themes():
+        for theme in (*shipped_themes(), *self.home.themes.themes):
             self.register_theme(theme)
-        self.theme = FIRST_THEME
+        self.theme = self.home.theme
 
     def on_mount(self) -> None:
-        """Listen to signals."""
+        """Listen to signals, take what the terminal can show, tell what is odd, watch the user's themes."""
         end_on_signals(lambda code: self.exit(return_code=code))
         follow_job_control(stop=self.action_suspend_process, go_on=self._take_terminal_anew)
+        self.theme = for_terminal(self.current_theme, self.colour_system)
+        for note in self.home.notes:
+            self._tell(note)
+        if self.home.themes.stamp is not None:
+            self.run_worker(self._watch_folder, thread=True, group="themes", exit_on_error=False)
+
+    @property
+    def colour_system(self) -> str | None:
+        """What the terminal can show: `standard` are sixteen colours; None where nothing is shown."""
+        return None if self.is_headless else self.console.color_system
+
+    def _tell(self, note: str) -> None:
+        self.notify(note, severity="warning", markup=False, timeout=15)
+
+    # Themes.
+
+    def action_next_theme(self) -> None:
+        """The next of the themes that are the app's or the user's own, among those that this terminal can show."""
+        themes = [*shipped_themes(), *self.home.themes.themes]
+        few = self.colour_system == "standard"
+        names = [theme.name for theme in themes if theme.ansi == few]
+        place = names.index(self.theme) + 1 if self.theme in names else 0
+        self.choose_theme(names[place % len(names)])
+
+    def choose_theme(self, name: str) -> None:
+        """Take a theme and remember it; what only stands in for few colours is not remembered."""
+        self.theme = name
+        if self.colour_system != "standard":
+            self.home = replace(self.home, remembered=replace(self.home.remembered, theme=name))
+
+    def _watch_folder(self) -> None:
+        """Look at the user's themes once a second, as long as their folder is there."""
+        folder, known = self.home.themes_folder, self.home.themes.stamp
+        while folder is not None and not self._ended.wait(LOOK_AT_THEMES_S):
+            stamp = look(folder)
+            if stamp is None:
+                return
+            if stamp != known:
+                themes = read_user_themes(folder)
+                known = themes.stamp
+                self.post_message(Finished("themes", themes))
+
+    async def take(self, part: object) -> None:
+        """Themes that have changed are used at once."""
+        if isinstance(part, UserThemes):
+            self._take_themes(part)
+        else:
+            await super().take(part)
+
+    def _take_themes(self, new: UserThemes) -> None:
+        old = self.home.themes
+        self.home = replace(self.home, themes=new)
+        names = {theme.name for theme in new.themes}
+        for theme in old.themes:
+            if theme.name not in names and theme.name != self.theme:
+                self.unregister_theme(theme.name)
+        for theme in new.themes:
+            self.register_theme(theme)
+        for problem in new.problems:
+            if problem not in old.problems:
+                self._tell(problem)
+        if self.theme in names:
+            # Textual draws anew where the name changes; both settings are over before it does.
+            name, self.theme = self.theme, FIRST_THEME
+            self.theme = name
+
+    # Terminal.
 
     def action_suspend_process(self) -> None:
         """Stop the app and its group; the shell's `fg` brings it back. Runs of training go on."""

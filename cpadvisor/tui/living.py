@@ -1,9 +1,11 @@
 """The life of the app in its terminal: guard, screen, the app itself, and what is told when it has ended."""
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,6 +18,7 @@ from cpadvisor.tui.driver import Aside, TerminalDriver
 from cpadvisor.tui.guard import Guard
 from cpadvisor.tui.house import House
 from cpadvisor.tui.messages import Failed
+from cpadvisor.tui.remembered import remember
 from cpadvisor.tui.terminal import accept_any_bytes
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -32,9 +35,17 @@ def live(app: House, watch: Guard | None = None) -> int:
             app.run(mouse=app.settings.mouse)
     finally:
         mine.end()
+    _remember(app)
     for line in chain(_wait(app), _last_words(app, aside.text)):
         print(line, file=sys.stderr, flush=True)
     return app.return_code or 0
+
+
+def _remember(app: House) -> None:
+    """Keep theme and screen for the next time; what cannot be kept is no loss."""
+    if app.home.state is not None:
+        with contextlib.suppress(WriteError):
+            remember(app.home.state, replace(app.home.remembered, screen=app.current_mode))
 
 
 def crash_path() -> Path:

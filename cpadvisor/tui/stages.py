@@ -16,14 +16,13 @@ from textual.reactive import var
 from textual.worker import get_current_worker
 
 from cpadvisor.job import Request
-from cpadvisor.settings import Settings
+from cpadvisor.tui.home import NOWHERE, Home
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.messages import Failed, Finished, attempt
 from cpadvisor.tui.screens.base import StageScreen
 from cpadvisor.tui.session import GPU_REQUEST, Answer, Draft, Live, Machine, Session
 from cpadvisor.tui.work import Saved, Work, looks
 
-DEFAULTS = Settings()
 PLANNING = ("machine", "plan", "draft")
 """The stages that lead to a file, in their order; each starts the next."""
 TOLD = ("write", "launch", "stop", "run", "remedy", "mend", "open", "replay", "compare", "resume", "delete")
@@ -44,12 +43,15 @@ class Stages(App[int]):
         work: Work,
         *,
         request: Request = GPU_REQUEST,
-        settings: Settings = DEFAULTS,
+        home: Home = NOWHERE,
         run: Path | None = None,
     ) -> None:
+        # Before textual reads it: the screen that is mounted first.
+        self.DEFAULT_MODE = "run" if run is not None else home.screen  # pyright: ignore[reportAttributeAccessIssue]
         super().__init__()
-        self.settings = settings
-        self.words = Words(settings.lang)
+        self.home = home
+        self.settings = home.settings
+        self.words = Words(home.settings.lang)
         self._work = work
         self._first_request = request
         self._first_run = run

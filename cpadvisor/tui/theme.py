@@ -8,7 +8,6 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from importlib import resources
 from typing import Any, cast
 
 import yaml
@@ -16,8 +15,10 @@ from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 from cpadvisor.errors import ConfigError
+from cpadvisor.settings import shipped_theme_files
 
 FIRST_THEME = "dark"
+_ORDER = (FIRST_THEME, "light", "high-contrast")
 
 VARIABLE_DEFAULTS: Mapping[str, str] = {
     "muted": "#8d97a8",
@@ -38,18 +39,20 @@ VARIABLE_DEFAULTS: Mapping[str, str] = {
 }
 """The application's own colours. A theme that lacks one, such as textual's own themes, takes the value given here."""
 
+ANSI_DEFAULTS: Mapping[str, str] = {"ansi-background": "ansi_black", "ansi-foreground": "ansi_white"}
+"""What textual's styles of sixteen colours ask for and its own themes alone define."""
+
 _PLAIN_FIELDS = {"name": str, "dark": bool, "ansi": bool, "luminosity_spread": float, "text_alpha": float}
 """Fields of Theme that are no colour, with their type."""
 
 _FIELDS = tuple(field.name for field in fields(Theme))
 
 
+@cache
 def shipped_themes() -> tuple[Theme, ...]:
-    """The themes of the package, the first one first, then by name."""
-    folder = resources.files("themes")
-    files = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    themes = [parse_theme(folder.joinpath(file).read_text(encoding="utf-8"), source=file) for file in files]
-    return tuple(sorted(themes, key=lambda theme: (theme.name != FIRST_THEME, theme.name)))
+    """The themes of the package: those of most terminals in the order of `t`, then those of sixteen colours."""
+    themes = {name: parse_theme(text, source=f"{name}.yaml") for name, text in shipped_theme_files()}
+    return tuple(themes[name] for name in (*_ORDER, *(name for name in themes if name not in _ORDER)))
 
 
 def parse_theme(text: str, *, source: str) -> Theme:
@@ -97,7 +100,8 @@ def _variable_mistakes(variables: object) -> list[str]:
 
 @cache
 def _textual_variables() -> frozenset[str]:
-    return frozenset(Theme(name="probe", primary="#000000").to_color_system().generate())
+    probes = (Theme(name="probe", primary="#000000"), Theme(name="probe", primary="ansi_black", ansi=True))
+    return frozenset(name for theme in probes for name in theme.to_color_system().generate()) | set(ANSI_DEFAULTS)
 
 
 def _plain_mistakes(key: str, value: object) -> list[str]:

@@ -14,6 +14,7 @@ from cpadvisor.job import Request
 from cpadvisor.report.run import comparison_rows, loss_label
 from cpadvisor.settings import Settings
 from cpadvisor.tui.app import CpadvisorApp
+from cpadvisor.tui.home import Home
 from cpadvisor.tui.keys import APP_KEYS
 from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.plan import PlanScreen
@@ -342,7 +343,7 @@ async def test_theme_switch_recolours_what_is_drawn_by_hand() -> None:
         await pilot.pause()
         assert app.theme == "light"
         assert app.screen.query_one("#links").tone("link-nvlink").color != before
-        await pilot.press("t")
+        await pilot.press("t", "t")
         assert app.theme == "dark"
 
 
@@ -393,7 +394,7 @@ async def test_a_terminal_below_the_smallest_size_says_so() -> None:
 
 
 async def test_chinese_titles_stand_where_the_english_ones_do() -> None:
-    app = CpadvisorApp(FakeWork(), settings=Settings(lang="zh"))
+    app = CpadvisorApp(FakeWork(), home=Home(settings=Settings(lang="zh")))
     async with app.run_test(size=(160, 45)) as pilot:
         await settle(pilot)
         await reading(pilot, "节点", "互联", "最佳环")

@@ -10,6 +10,7 @@ from cpadvisor.errors import ConfigError
 from cpadvisor.report.doctor import doctor_text
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.exam import Exam, Remedy, Subject
+from cpadvisor.tui.home import Home
 from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.picker import ChangePreview, Picker
 
@@ -257,7 +258,7 @@ async def test_a_symptom_asks_what_is_seen_and_orders_the_checks(monkeypatch: py
 async def test_chinese_names_stand_beside_the_same_findings() -> None:
     from cpadvisor.settings import Settings
 
-    app = CpadvisorApp(FakeWork(), settings=Settings(lang="zh"))
+    app = CpadvisorApp(FakeWork(), home=Home(settings=Settings(lang="zh")))
     async with app.run_test(size=(160, 45)) as pilot:
         await press(pilot, "5")
         await seen(pilot, "证据", "修复 1", "速查卡原文", "the cp group crosses PCIe (PHB)")

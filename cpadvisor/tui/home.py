@@ -1,0 +1,59 @@
+"""What the app finds when it comes home: settings, themes of the user's own, what it remembers, and what is odd.
+
+Everything that can be refused is refused here, before anything is drawn.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cpadvisor.settings import Settings, load, themes_folder
+from cpadvisor.settings import notes as odd_variables
+from cpadvisor.tui.remembered import Remembered, recall, state_path
+from cpadvisor.tui.theme import FIRST_THEME
+from cpadvisor.tui.user_themes import UserThemes, choose, read_user_themes
+
+FIRST_SCREEN = "node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """One record for the whole life of the app. The default is nowhere: it reads and remembers nothing."""
+
+    settings: Settings = field(default_factory=Settings)
+    theme: str = FIRST_THEME
+    screen: str = FIRST_SCREEN
+    remembered: Remembered = field(default_factory=Remembered)
+    state: Path | None = None
+    """Where choices are remembered; None remembers none."""
+    themes_folder: Path | None = None
+    themes: UserThemes = field(default_factory=UserThemes)
+    notes: tuple[str, ...] = ()
+    """What the user is told once, when the app has opened."""
+
+
+NOWHERE = Home()
+
+
+def come_home(
+    flags: Mapping[str, object], *, screens: tuple[str, ...], environ: Mapping[str, str] = os.environ
+) -> Home:
+    """Read all that the app is set to. Raises ConfigError on settings that are wrong."""
+    state = state_path()
+    remembered, forgotten = recall(state)
+    settings = load(flags, environ, remembered={"theme": remembered.theme} if remembered.theme else {})
+    folder = themes_folder(environ)
+    themes = read_user_themes(folder)
+    theme, instead = choose(settings, themes)
+    notes = (forgotten, instead, *themes.problems, *odd_variables(environ))
+    return Home(
+        settings=settings,
+        theme=theme,
+        screen=remembered.screen if remembered.screen in screens else FIRST_SCREEN,
+        remembered=remembered,
+        state=None if settings.read_only else state,
+        themes_folder=folder,
+        themes=themes,
+        notes=tuple(note for note in notes if note),
+    )
