@@ -29,7 +29,7 @@ TOLD = ("write", "launch", "stop", "run", "remedy", "mend", "open", "replay", "c
 """What the user asked for: its failure is told at once, wherever the user is by then."""
 
 
-CHANGES = ("write", "launch", "stop")
+CHANGES = ("write", "launch", "stop", "mend", "resume", "delete")
 """The stages that change something outside the app."""
 
 
