@@ -59,9 +59,14 @@ class Sources:
         return self.record.boot_id == boot_id()
 
     def agent_state(self) -> str | None:
-        """The state letter of torchrun's process; None where it is gone or not known yet."""
-        agent = self.record.agent
-        return None if agent is None or not self.is_of_this_boot() else state_of(agent)
+        """The state letter of torchrun's process; None where it is gone or not known yet.
+
+        While its keeper lives, torchrun has not ended as far as files tell: the exit status is still to be written.
+        """
+        if not self.is_of_this_boot():
+            return None
+        known = (process for process in (self.record.agent, self.record.keeper) if process is not None)
+        return next((state for process in known if (state := state_of(process)) is not None), None)
 
     def rank_state(self, rank: int, process: ProcessId | None) -> str | None:
         """The state letter of a rank's process; None where it is gone or not known yet."""

@@ -20,7 +20,7 @@ _WORDS = {
 }
 """What torch, NCCL, the C library, Python and the bundled trainer say."""
 _KINDS = {kind: re.compile("|".join(words)) for kind, words in _WORDS.items()}
-_PORT = re.compile(r"\bport:? (\d{1,5})\b|', (\d{1,5})\)|(?:\d|\]):(\d{1,5})\b")
+_PORT = re.compile(r"\bport:? (\d{1,5})\b|', (\d{1,5})\)|(?:\d+(?:\.\d+){3}|\]):(\d{1,5})\b")
 _STEP = re.compile(r"\bstep (\d+)\b")
 _SIGNAL = re.compile(r"SignalException: Process \d+ got signal: (\d+)")
 _SHM = "/dev/shm"

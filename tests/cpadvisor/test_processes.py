@@ -10,6 +10,7 @@ import pytest
 
 from cpadvisor import processes
 from cpadvisor.processes import (
+    HALTED_STATES,
     carrying,
     descendants,
     environment,
@@ -20,6 +21,7 @@ from cpadvisor.processes import (
     parse_stat,
     send,
     started_at,
+    state_of,
 )
 
 SLEEP = "import time; time.sleep(60)"
@@ -83,6 +85,19 @@ def test_a_process_that_ended_is_gone_before_its_parent_collects_it(child: subpr
     assert exit_of_child(child.pid) == -9
     assert child.wait() == -9
     assert exit_of_child(child.pid) is None
+
+
+def test_a_process_that_is_halted_says_so_and_one_that_is_gone_has_no_state(child: subprocess.Popen[bytes]) -> None:
+    process = identify(child.pid)
+    assert process is not None
+    assert state_of(process) not in (None, *HALTED_STATES)
+    child.send_signal(signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)
+    assert state_of(process) == "T"
+    assert state_of(replace(process, start_ticks=process.start_ticks + 1)) is None
+    child.kill()
+    child.wait()
+    assert state_of(process) is None
 
 
 def test_the_exit_status_of_a_child_that_runs_is_unknown(child: subprocess.Popen[bytes]) -> None:
