@@ -99,7 +99,7 @@ def _memory_errors(driver: DriverFacts) -> Iterator[Diagnosis]:
     dead = [gpu for gpu in known if gpu.remap_failed]
     bad = [gpu for gpu in known if gpu.uncorrected_errors]
     if not dead and not bad:
-        evidence = f"0 uncorrected ECC errors since the driver was loaded, on {len(known)} GPUs"
+        evidence = f"0 uncorrected ECC errors since the driver was loaded; GPUs asked: {len(known)}"
         yield Diagnosis(rule="ecc", severity="ok", title="memory of the GPUs is sound", evidence=evidence)
         return
     seen = "; ".join(

@@ -18,7 +18,7 @@ def holder_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
 def _holders(node: Node, own: Mapping[int, str]) -> Diagnosis:
     in_the_way = [one for one in node.holders if (one.used_bytes or 0) > HELD_BYTES or one.pid in own]
     if not in_the_way:
-        evidence = f"no process holds over {format_bytes(HELD_BYTES)} of {len(node.gpus)} GPUs"
+        evidence = f"no process holds over {format_bytes(HELD_BYTES)}; GPUs asked: {len(node.gpus)}"
         return Diagnosis(rule="holders", severity="ok", title="the GPUs are free", evidence=evidence)
     runs = sorted({own[one.pid] for one in in_the_way if one.pid in own})
     foreign = [one for one in in_the_way if one.pid not in own]

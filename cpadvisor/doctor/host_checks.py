@@ -155,11 +155,12 @@ def _memory(host: HostFacts, *, ranks: int) -> Iterator[Diagnosis]:
     total = host.cgroup_limit_bytes or host.memory_bytes
     if total is None:
         return
-    need = ranks * RANK_HOST_BYTES or CPU_PROCESSES * CPU_PROCESS_BYTES
     used = (host.cgroup_used_bytes or 0) if host.cgroup_limit_bytes else 0
     what = "the container may use" if host.cgroup_limit_bytes else "the host has"
-    who = f"{ranks} ranks on GPUs" if ranks else f"{CPU_PROCESSES} CPU processes"
-    seen = f"{what} {format_bytes(total)}, {format_bytes(used)} used; {who} need {format_bytes(need)}"
+    count, each = (ranks, RANK_HOST_BYTES) if ranks else (CPU_PROCESSES, CPU_PROCESS_BYTES)
+    need, who = count * each, "ranks on GPUs" if ranks else "CPU processes"
+    needs = f"{count} x {format_bytes(each)} for {who}"
+    seen = f"{what} {format_bytes(total)}, {format_bytes(used)} used; {needs} are {format_bytes(need)}"
     if total - used >= need:
         yield Diagnosis(rule="host-memory", severity="ok", title="host memory suffices", evidence=seen)
         return

@@ -5,7 +5,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ from cpadvisor.errors import MissingError
 from cpadvisor.probe.nvml_session import Session
 
 CGROUP = Path("/sys/fs/cgroup")
+_MEMORY_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+"""Limit and use of memory in versions 2 and 1 of control groups."""
 _LIMITS = ("nofile", "memlock", "nproc", "core")
 _NCCL_FILES = (Path("/etc/nccl.conf"), Path("~/.nccl.conf"))
 _UNCORRECTED, _VOLATILE = 1, 0
@@ -127,6 +132,8 @@ def host_facts(runs_root: Path) -> HostFacts:
     """The operating system, read where Linux keeps it."""
     import psutil
 
+    total = psutil.virtual_memory().total
+    group = group_memory(total)
     shm, runs = _space(Path("/dev/shm")), _space(runs_root)
     address, unresolved = _resolve()
     limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}")) for name in _LIMITS}
@@ -134,9 +141,9 @@ def host_facts(runs_root: Path) -> HostFacts:
         hostname=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
         load=os.getloadavg()[0],
-        memory_bytes=psutil.virtual_memory().total,
-        cgroup_limit_bytes=_cgroup("memory.max", "memory/memory.limit_in_bytes", most=psutil.virtual_memory().total),
-        cgroup_used_bytes=_cgroup("memory.current", "memory/memory.usage_in_bytes"),
+        memory_bytes=total,
+        cgroup_limit_bytes=group[0],
+        cgroup_used_bytes=group[1],
         shm_bytes=shm[0],
         shm_free_bytes=shm[1],
         runs_root=str(runs_root),
@@ -166,23 +173,39 @@ def _space(path: Path) -> tuple[int | None, int | None]:
     return seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
 
 
-def _cgroup(*names: str, most: int | None = None) -> int | None:
-    """One figure of the control group; None where there is none, or one of `most` and more, which limits nothing."""
-    for name in names:
-        try:
-            text = (CGROUP / name).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdigit() and (most is None or int(text) < most):
-            return int(text)
-    return None
+def group_memory(total: int, *, own: str | None = None) -> tuple[int | None, int | None]:
+    """Limit and use of the tightest control group of this process, as Slurm and containers set it; None without one.
+
+    `own` is the text of /proc/self/cgroup: `0::/system.slice/job_7` in version 2, where every parent limits, too.
+    """
+    found: list[tuple[int, int | None]] = []
+    for folder in _groups(_text(Path("/proc/self/cgroup")) if own is None else own):
+        for limit_name, use_name in _MEMORY_FILES:
+            limit = _text(folder / limit_name)
+            if limit.isdigit() and int(limit) < total:
+                use = _text(folder / use_name)
+                found.append((int(limit), int(use) if use.isdigit() else None))
+    return min(found, key=lambda pair: pair[0], default=(None, None))
+
+
+def _groups(own: str) -> Iterator[Path]:
+    """The folders of the process's control groups, from its own up to the root."""
+    line = next((line for line in own.splitlines() if line.startswith("0::/")), "0::/")
+    folder = CGROUP / line.removeprefix("0::/")
+    yield from (one for one in (folder, *folder.parents) if one == CGROUP or CGROUP in one.parents)
+
+
+def _text(path: Path) -> str:
+    """The text of a small file of the kernel; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _is_virtual() -> bool | None:
-    try:
-        return " hypervisor" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
+    text = _text(Path("/proc/cpuinfo"))
+    return " hypervisor" in text if text else None
 
 
 def _resolve() -> tuple[str | None, str | None]:

@@ -15,6 +15,7 @@ from cpadvisor.plan.card import LOWEST_CP_TOKENS
 from cpadvisor.plan.layout import chunk_neighbours
 from cpadvisor.units import format_count
 from cpadvisor.write.edit import Change, as_changes
+from cpadvisor.write.lines import scalar
 from cpadvisor.write.split import SIZE_KEYS
 
 CARD_LEARNING_RATE = 1e-5
@@ -42,7 +43,7 @@ def _musts(config: Config) -> Iterator[Diagnosis]:
     yield _ok("L1.bf16", "precision", f"bf16 {_yaml(config.values.get('bf16', 'auto'))}", ("L1", "D3"))
     recompute = config.block("cpadvisor").get("recompute")
     said = f"gradient_checkpointing {_yaml(config.values.get('gradient_checkpointing', 'left out'))}"
-    said += f", cpadvisor.recompute {recompute}" if recompute else ""
+    said += f", cpadvisor.recompute {scalar(recompute)}" if recompute else ""
     yield _ok("L1.gradient_checkpointing", "recomputation", f"{said}; memory decides it", ("L1", "D1"))
 
 

@@ -142,7 +142,7 @@ ON_A_NODE = [
         "host-memory",
         "warning",
         (),
-        "16.0 GiB, 6.0 GiB used; 8 ranks on GPUs need 32.0 GiB",
+        "16.0 GiB, 6.0 GiB used; 8 x 4.0 GiB for ranks on GPUs are 32.0 GiB",
     ),
     ("a full disk", lambda: with_host(sound_machine(), runs_free_bytes=1 * MIB), "disk", "error", (), "1.0 MiB free"),
     ("busy cores", lambda: with_host(sound_machine(), load=400.0), "load", "note", ("D2",), "400.0 processes want 112"),

@@ -106,9 +106,28 @@ def test_nccl_files_are_read_the_user_s_last(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "most", "limit"), [("max", None, None), ("17179869184", None, 2**34), ("999", 100, None)]
+    ("limits", "told"),
+    [
+        ({"": ("max", "5")}, (None, None)),
+        ({"": ("64", "5")}, (64, 5)),
+        ({"": ("max", "9"), "slurm": ("32", "7"), "slurm/job_7": ("max", "3")}, (32, 7)),
+        ({"": ("64", "9"), "slurm": ("48", "7"), "slurm/job_7": ("16", "3")}, (16, 3)),
+        ({"": ("100", "9")}, (None, None)),
+    ],
+    ids=["no limit", "a container's", "a parent's", "the job's own", "no less than the host has"],
 )
-def test_a_control_group_s_figure_counts_where_it_limits(content, most, limit, tmp_path, monkeypatch):
-    (tmp_path / "memory.max").write_text(content + "\n")
+def test_the_tightest_control_group_limits_memory(limits, told, tmp_path, monkeypatch):
+    for name, (limit, use) in limits.items():
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "memory.max").write_text(limit + "\n")
+        (tmp_path / name / "memory.current").write_text(use + "\n")
     monkeypatch.setattr(look, "CGROUP", tmp_path)
-    assert look._cgroup("memory.max", "memory/other", most=most) == limit
+    assert look.group_memory(100, own="0::/slurm/job_7\n") == told
+
+
+def test_version_1_of_control_groups_is_read_too(tmp_path, monkeypatch):
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("64\n")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("5\n")
+    monkeypatch.setattr(look, "CGROUP", tmp_path)
+    assert look.group_memory(100, own="4:memory:/docker/abc\n") == (64, 5)
