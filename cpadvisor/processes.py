@@ -176,17 +176,3 @@ def _send_by_number(process: ProcessId, signum: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def exit_of_child(pid: int) -> int | None:
-    """The exit status of an ended child of this process, left in place for whoever collects it; None otherwise.
-
-    Negative for a signal, as in `subprocess`: -9 for SIGKILL.
-    """
-    try:
-        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
-    if ended is None:
-        return None
-    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status

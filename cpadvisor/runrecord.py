@@ -36,6 +36,8 @@ class RunRecord:
     host: str | None = None
     boot_id: str | None = None
     agent: ProcessId | None = None
+    keeper: ProcessId | None = None
+    """The process that started torchrun and writes its exit status."""
     prediction: Mapping[str, Any] | None = None
     gpus: tuple[int, ...] | None = None
     """GPU index of each local rank; None on CPU processes."""
@@ -56,7 +58,6 @@ class RunRecord:
 
 def record_json(record: RunRecord) -> dict[str, Any]:
     """The content of run.json."""
-    agent = record.agent
     return {
         "schema": record.schema,
         "run": record.run,
@@ -73,12 +74,17 @@ def record_json(record: RunRecord) -> dict[str, Any]:
         "started": record.started,
         "host": record.host,
         "boot_id": record.boot_id,
-        "agent": None if agent is None else {"pid": agent.pid, "start_ticks": agent.start_ticks},
+        "agent": _process_json(record.agent),
+        "keeper": _process_json(record.keeper),
         "prediction": None if record.prediction is None else dict(record.prediction),
         "gpus": None if record.gpus is None else list(record.gpus),
         "attempt": record.attempt,
         "oom_kills": record.oom_kills,
     }
+
+
+def _process_json(process: ProcessId | None) -> dict[str, int] | None:
+    return None if process is None else {"pid": process.pid, "start_ticks": process.start_ticks}
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
@@ -161,6 +167,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "host": _text,
     "boot_id": _text,
     "agent": _process,
+    "keeper": _process,
     "prediction": _mapping,
     "gpus": lambda value: tuple(map(_whole, _list(value))),
     "attempt": _count,

@@ -5,10 +5,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from cpadvisor.launch.keeper import KEEPER_VARIABLE, RUN_VARIABLE
 from cpadvisor.rundir import ERROR_FILE
-
-RUN_VARIABLE = "CPADVISOR_RUN_DIR"
-"""Every process of a run inherits this mark, so that `stop` finds those that left their session and their parent."""
 
 RESUME_VARIABLE = "CPADVISOR_RESUME"
 """Set to 1, it tells the trainer to go on from the newest whole checkpoint of its run directory."""
@@ -60,6 +58,11 @@ def run_environment(
     # The bundled trainer's ranks each name a file of their own; this is for ranks that axolotl starts.
     env.setdefault("NCCL_DEBUG_FILE", str(run_dir / "nccl-%h.%p.log"))
     return env
+
+
+def keeper_environment(env: Mapping[str, str], run_dir: Path) -> dict[str, str]:
+    """The environment of the keeper, which is no process of the run and ends after the last of it."""
+    return {**{name: value for name, value in env.items() if name != RUN_VARIABLE}, KEEPER_VARIABLE: str(run_dir)}
 
 
 def threads(world: int, *, gpu: bool) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cpadvisor.launch.environment import RUN_VARIABLE
 from cpadvisor.launch.jobfile import SIZE_KEYS
+from cpadvisor.launch.keeper import RUN_VARIABLE
 from cpadvisor.plan.layout import Layout
 from cpadvisor.processes import PROC, ProcessId, environment, is_alive, marked, started_at
 from cpadvisor.rundir import RUN_FILE

@@ -1,29 +1,29 @@
-"""The last step of a start: ask the trainer about its config, write the record, start torchrun, keep its exit status.
+"""The last step of a start: ask the trainer about its config, write the record, start torchrun under its keeper.
 
-torchrun gets a session of its own, no terminal and no descriptor of ours, so
-that nothing that happens to this process or its terminal reaches the run.
+Keeper and torchrun get sessions of their own, no terminal and no descriptor of
+ours, so that nothing that happens to this process or its terminal reaches the run.
 """
 
-import contextlib
 import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from cpadvisor.errors import EXIT_USAGE, ConfigError, LaunchError, WriteError
+from cpadvisor.errors import EXIT_USAGE, ConfigError, CpadvisorError, LaunchError, WriteError
+from cpadvisor.launch import keeper as keeping
 from cpadvisor.launch.command import axolotl_argv, trainer_argv
-from cpadvisor.launch.environment import recorded, run_environment
+from cpadvisor.launch.environment import keeper_environment, recorded, run_environment
 from cpadvisor.launch.gpus import Choice
 from cpadvisor.launch.jobfile import JobFile
-from cpadvisor.processes import identify
-from cpadvisor.rundir import AGENT_LOG, CONFIG_FILE, EXIT_FILE, boot_id, write_atomically
-from cpadvisor.runrecord import RunRecord, read_record, write_record
+from cpadvisor.processes import ProcessId, identify
+from cpadvisor.rundir import AGENT_LOG, CONFIG_FILE, boot_id
+from cpadvisor.runrecord import RunRecord, write_record
 from cpadvisor.watch.host import oom_kills
 
 _ASK_S = 60.0
@@ -109,61 +109,50 @@ def spawn(launch: Launch, record: RunRecord) -> None:
         host=socket.gethostname(),
         boot_id=boot_id(),
         agent=None,
+        keeper=None,
         gpus=None if launch.choice is None else launch.choice.indices,
         oom_kills=oom_kills(),
     )
     write_record(launch.run_dir, record)
-    process = _start(argv, env, launch.run_dir)
-    agent = identify(process.pid)
-    if agent is not None:
-        write_record(launch.run_dir, replace(record, agent=agent))
-    # Last, so that it writes nothing into the directory of a start that failed.
-    threading.Thread(target=_collect, args=(process, launch.run_dir), name="collect-exit", daemon=True).start()
+    keeper, agent = _start(argv, env, launch.run_dir)
+    write_record(launch.run_dir, replace(record, keeper=keeper, agent=agent))
 
 
-def _start(argv: tuple[str, ...], env: dict[str, str], run_dir: Path) -> subprocess.Popen[bytes]:
-    with _agent_log(run_dir) as log:
-        try:
-            return subprocess.Popen(
-                argv,
-                cwd=run_dir,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                close_fds=True,
-            )
-        except OSError as error:
-            raise LaunchError(f"cannot start {argv[0]}: {error.strerror}; name another with --python") from error
-
-
-def _agent_log(run_dir: Path) -> BinaryIO:
-    path = run_dir / AGENT_LOG
+def _start(argv: tuple[str, ...], env: dict[str, str], run_dir: Path) -> tuple[ProcessId | None, ProcessId]:
+    """Start the keeper, which starts torchrun; gives both."""
+    keeper = _start_keeper(argv, env, run_dir)
+    assert keeper.stdout is not None, "the keeper answers on a pipe"
+    with keeper.stdout:
+        line = keeper.stdout.read()
+    # It is waited for only so that it leaves no zombie; the run needs neither this thread nor this process.
+    threading.Thread(target=keeper.wait, name="keeper", daemon=True).start()
     try:
-        return path.open("ab")
+        said = json.loads(line)
+    except ValueError as error:
+        raise LaunchError(f"cannot start {argv[0]}: {sys.executable} ended without a word; try again") from error
+    if "error" in said:
+        raise _refused(said, argv, run_dir)
+    return identify(keeper.pid), ProcessId(pid=said["pid"], start_ticks=said["start_ticks"])
+
+
+def _start_keeper(argv: tuple[str, ...], env: dict[str, str], run_dir: Path) -> subprocess.Popen[bytes]:
+    command = (sys.executable, "-I", keeping.__file__, str(run_dir), *argv)
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=run_dir,
+            env=keeper_environment(env, run_dir),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            close_fds=True,
+        )
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}; free some space or give --runs DIR") from error
+        raise LaunchError(f"cannot start {sys.executable}: {error.strerror}; try again") from error
 
 
-def _collect(process: subprocess.Popen[bytes], run_dir: Path) -> None:
-    """Keep the agent's exit status for those who look later, then let the process go.
-
-    The file is written while the process can still be asked, so that no look falls between the two.
-    """
-    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    if ended is not None and _is_still_its_run(process, run_dir):
-        status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        with contextlib.suppress(WriteError):  # a full disk; the exit status is then unknown to others
-            told = {"exit": status, "t": time.time(), "oom_kills": oom_kills()}
-            write_atomically(run_dir / EXIT_FILE, json.dumps(told) + "\n")
-    process.wait()
-
-
-def _is_still_its_run(process: subprocess.Popen[bytes], run_dir: Path) -> bool:
-    """Whether the directory is there, and was not given to another process by a resume."""
-    try:
-        agent = read_record(run_dir).agent
-    except LaunchError:
-        return False
-    return agent is None or agent.pid == process.pid
+def _refused(said: Mapping[str, str], argv: tuple[str, ...], run_dir: Path) -> CpadvisorError:
+    if said["error"] == keeping.CANNOT_WRITE:
+        return WriteError(f"cannot write {run_dir / AGENT_LOG}: {said['why']}; free some space or give --runs DIR")
+    return LaunchError(f"cannot start {argv[0]}: {said['why']}; name another with --python")

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError, WriteError
-from cpadvisor.launch.environment import RUN_VARIABLE
+from cpadvisor.launch.keeper import KEEPER_VARIABLE, RUN_VARIABLE
 from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
 from cpadvisor.launch.orphans import Orphan, orphan_at, orphan_view
 from cpadvisor.node import Holder
-from cpadvisor.processes import ProcessId, carrying, descendants, identify, is_alive, read_stat, send
-from cpadvisor.rundir import EXIT_FILE, STOP_FILE, boot_id, write_atomically
+from cpadvisor.processes import ProcessId, carrying, descendants, is_alive, send
+from cpadvisor.rundir import STOP_FILE, boot_id, write_atomically
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.monitor import Monitor
@@ -54,12 +54,11 @@ def stop(run_dir: Path, *, grace_s: float = GRACE_S) -> RunView:
     with held_if_possible(run_dir / LOCK_FILE, wait_s=grace_s + _KILL_S + _GPU_S):
         found = run_processes(run_dir, record)
         if found:
-            keeper = _keeper(record)
             _ask(run_dir)
             _end(record.run, record.agent, found, lambda: run_processes(run_dir, record), grace_s=grace_s)
-            _await_exit(run_dir, keeper)
             if record.gpus:
                 _check_gpus(frozenset(process.pid for process in found))
+        _await_exit(record.keeper)
     if not _is_readable(run_dir):  # it vanished in the meantime
         return orphan_view(Orphan(directory=run_dir, processes=frozenset(found)), stopped=True)
     return Monitor(run_dir).poll()
@@ -89,10 +88,15 @@ def _stop_orphan(orphan: Orphan, *, grace_s: float) -> RunView:
 def abandon(run_dir: Path) -> None:
     """End at once what a start that failed may have left: there is no training to lose and nobody to ask."""
     deadline = time.monotonic() + _KILL_S
-    while (living := carrying(RUN_VARIABLE, str(run_dir))) and time.monotonic() < deadline:
+    while (living := _kept(run_dir)) and time.monotonic() < deadline:
         for process in living:
             send(process, signal.SIGKILL)
         time.sleep(_LOOK_S)
+
+
+def _kept(run_dir: Path) -> frozenset[ProcessId]:
+    """Processes of a run and their keeper."""
+    return carrying(KEEPER_VARIABLE, str(run_dir)) | carrying(RUN_VARIABLE, str(run_dir))
 
 
 def run_processes(run_dir: Path, record: RunRecord) -> set[ProcessId]:
@@ -128,21 +132,11 @@ def _ask(run_dir: Path) -> None:
             return
 
 
-def _keeper(record: RunRecord) -> ProcessId | None:
-    """The process that started torchrun and writes down its exit status, where it still lives."""
-    stat = None if record.agent is None else read_stat(record.agent.pid)
-    if stat is None or stat.process != record.agent or stat.parent <= 1:
-        return None
-    return identify(stat.parent)
-
-
-def _await_exit(run_dir: Path, keeper: ProcessId | None) -> None:
-    """Let the exit status be written, so that all who look from now on see the same; on a full disk it never is."""
+def _await_exit(keeper: ProcessId | None) -> None:
+    """Let the exit status be written, so that all who look from now on see the same."""
     deadline = time.monotonic() + _EXIT_S
-    while keeper is not None and time.monotonic() < deadline:
-        if (run_dir / EXIT_FILE).exists() or not is_alive(keeper):
-            return
-        time.sleep(_LOOK_S)
+    while keeper is not None and is_alive(keeper) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S / 5)
 
 
 def _end(

@@ -7,14 +7,11 @@ from pathlib import Path
 from cpadvisor.errors import LaunchError
 from cpadvisor.launch.orphans import OrphanMonitor, orphan_at
 from cpadvisor.launch.stopping import GRACE_S, stop
-from cpadvisor.rundir import EXIT_FILE, RUN_FILE
 from cpadvisor.watch.lost import VanishedError
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
 POLL_S = 0.5
-EXIT_S = 2.0
-"""How long the exit status of an ended run may be on its way; a starter that was killed never writes it."""
 
 
 def wait(
@@ -70,19 +67,5 @@ def _follow(run_dir: Path, on_view: Callable[[RunView], None] | None, poll_s: fl
         if on_view is not None:
             on_view(view)
         if view.is_final:
-            return _with_exit(run_dir, monitor, view)
+            return view
         time.sleep(poll_s)
-
-
-def _with_exit(run_dir: Path, monitor: Monitor | OrphanMonitor, view: RunView) -> RunView:
-    """The view with the exit status, which its starter writes a moment after the process has gone.
-
-    That may be this process: the file is waited for too, so that leaving does not keep it from being written.
-    """
-    if not (run_dir / RUN_FILE).exists():
-        return view  # nowhere to write it
-    deadline = time.monotonic() + EXIT_S
-    while (view.exit is None or not (run_dir / EXIT_FILE).exists()) and time.monotonic() < deadline:
-        time.sleep(EXIT_S / 50)
-        view = look(monitor)
-    return view

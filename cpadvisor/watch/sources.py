@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cpadvisor.processes import ProcessId, exit_of_child, state_of
+from cpadvisor.processes import ProcessId, state_of
 from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.clues import Clues, read_clues
@@ -83,10 +83,7 @@ class Sources:
     def exit_status(self) -> int | None:
         """The exit status of torchrun, negative for a signal; None where nobody saw it."""
         told = self.told(EXIT_FILE, "exit")
-        if told is not None:
-            return int(told)
-        agent = self.record.agent
-        return None if agent is None or not self.is_of_this_boot() else exit_of_child(agent.pid)
+        return None if told is None else int(told)
 
     def clues(self) -> Clues:
         """What the files of an ended run say of its end."""

@@ -14,7 +14,6 @@ from cpadvisor.processes import (
     carrying,
     descendants,
     environment,
-    exit_of_child,
     identify,
     is_alive,
     marked,
@@ -82,9 +81,7 @@ def test_a_process_that_ended_is_gone_before_its_parent_collects_it(child: subpr
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not is_alive(process)
-    assert exit_of_child(child.pid) == -9
     assert child.wait() == -9
-    assert exit_of_child(child.pid) is None
 
 
 def test_a_process_that_is_halted_says_so_and_one_that_is_gone_has_no_state(child: subprocess.Popen[bytes]) -> None:
@@ -98,10 +95,6 @@ def test_a_process_that_is_halted_says_so_and_one_that_is_gone_has_no_state(chil
     child.kill()
     child.wait()
     assert state_of(process) is None
-
-
-def test_the_exit_status_of_a_child_that_runs_is_unknown(child: subprocess.Popen[bytes]) -> None:
-    assert exit_of_child(child.pid) is None
 
 
 def test_the_mark_is_found_in_grandchildren_of_other_sessions() -> None:

@@ -183,6 +183,13 @@ def agent_of(run_dir: Path) -> int:
     return agent.pid
 
 
+def keeper_of(run_dir: Path) -> int:
+    """The process that keeps torchrun's exit status."""
+    keeper = read_record(run_dir).keeper
+    assert keeper is not None and is_alive(keeper)
+    return keeper.pid
+
+
 def rank_of(view: RunView, rank: int) -> int:
     """The process of a rank."""
     pid = view.ranks[rank].pid
