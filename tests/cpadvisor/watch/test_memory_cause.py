@@ -147,3 +147,58 @@ def candidates() -> Iterator[Candidate]:
                         accumulation=accumulation,
                         defers_reduction=engine is not CPADVISOR,
                     )
+
+
+# Llama-3.2-1B at 32,768 tokens, recompute none, on one H200: what was planned for one sequence at a time.
+H200_PREDICTION = {
+    "terms_bytes": {
+        "parameters": 4943257600,
+        "optimizer": 9886515200,
+        "activations": 48653926400,
+        "logits": 1610612736,
+        "hidden_gradient": 134217728,
+        "root_group": 2101350400,
+        "context": 734003200,
+        "allocator": 1346597601,
+    }
+}
+# Recorded there with micro_batch_size 4, and with 100 GiB of the GPU held by another process.
+H200_EVENTS = {
+    "micro_batch": {
+        "step": 1,
+        "phase": "forward",
+        "requested_bytes": 2147483648,
+        "free_bytes": 1717986918,
+        "limit_bytes": 150109106995,
+        "allocated_bytes": 146522809303,
+        "reserved_bytes": 146675356139,
+        "other_bytes": 1715763938,
+        "terms_bytes": {"parameters": 4943257600, "gradients": 0, "optimizer": 0, "activations": 141579551703},
+    },
+    "others": {
+        "step": 1,
+        "phase": "forward",
+        "requested_bytes": 268435456,
+        "free_bytes": 110624768,
+        "limit_bytes": 150109106995,
+        "allocated_bytes": 40190156472,
+        "reserved_bytes": 40362227794,
+        "other_bytes": 109636254433,
+        "terms_bytes": {"parameters": 4943257600, "gradients": 0, "optimizer": 0, "activations": 35246898872},
+    },
+}
+
+
+def test_four_sequences_at_a_time_on_an_h200_are_seen_in_the_activations() -> None:
+    cause = memory_cause(H200_EVENTS["micro_batch"], H200_PREDICTION, gpu=0)
+    assert cause.term == "activations"
+    # 141,579,551,703 held and 2,147,483,648 asked for; 48,653,926,400 + 1,610,612,736 + 134,217,728 + 2,101,350,400.
+    assert cause.headline == "in the forward pass of step 1: activations need 134 GiB, 48.9 GiB were predicted"
+    parameters = next(group for group in cause.groups if group.name == "parameters")
+    assert parameters.measured == parameters.predicted
+
+
+def test_a_neighbour_on_an_h200_is_seen_as_what_it_is() -> None:
+    cause = memory_cause(H200_EVENTS["others"], H200_PREDICTION, gpu=0)
+    assert cause.term == "others"
+    assert cause.headline.endswith("contexts and other processes hold 102 GiB of GPU 0, 700 MiB were predicted")
