@@ -110,7 +110,7 @@ def choose_kernel(device: torch.device, dtype: torch.dtype, *, heads: int, kv_he
     """The fastest kernel that runs forward and backward here, tried on one small block with grouped heads.
 
     Raises RuntimeError with every kernel's reason where none runs, and for float32 on a GPU: cuDNN takes it and
-    gives NaN.
+    gives NaN. Raises torch.OutOfMemoryError where the block finds no memory.
     """
     if device.type == "cpu":
         return Choice(kernel=CPU)
@@ -120,6 +120,8 @@ def choose_kernel(device: torch.device, dtype: torch.dtype, *, heads: int, kv_he
     for kernel in CUDA_PREFERENCE:
         try:
             _try_block(kernel, device, dtype, heads, kv_heads, head_dim)
+        except torch.OutOfMemoryError:  # a full GPU says nothing of the kernel
+            raise
         except RuntimeError as error:
             reasons.append(f"{kernel.name} does not run here: {str(error).splitlines()[0]}")
         else:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from runtime.errors import TrainerError
+from runtime import disk
+from runtime.errors import DiskFullError, TrainerError
 
 MAX_FILE_BYTES = 5 * 10**9
 """Above this the model is spread over files, as Hugging Face does."""
@@ -39,11 +40,18 @@ def save(model: nn.Module, folder: Path, *, dtype: torch.dtype, beside: Mapping[
         try:
             _write(folder, files, dtype, beside, gathered)
         except OSError as error:
-            raise TrainerError(
-                f"cannot write the model to {folder}: {error.strerror or error}; "
-                "free some space there, or name another output_dir"
-            ) from error
+            raise _failure(error, folder) from error
     return sum(_size(shape, dtype) for shapes in files.values() for shape in shapes.values())
+
+
+def _failure(error: OSError, folder: Path) -> TrainerError:
+    free = disk.free_bytes(folder) if disk.is_full(error) else None
+    left = "" if free is None else f" ({free:,} bytes are free there)"
+    message = (
+        f"cannot write the model to {folder}{left}: {error.strerror or error}; "
+        "free some space there, or name another output_dir"
+    )
+    return DiskFullError(message) if disk.is_full(error) else TrainerError(message)
 
 
 def _write(

@@ -30,20 +30,29 @@ def take_traffic(group_name: str) -> Traffic:
     return _traffic.pop(group_name, Traffic())
 
 
+_keeping_own: set[str] = set()
+
+
+def keep_own(group_name: str) -> None:
+    """A fault to test with: from now on this rank takes what it sent in place of what arrives."""
+    _keeping_own.add(group_name)
+
+
 class Hop:
     """One exchange under way; `wait` gives what arrived."""
 
-    def __init__(self, sent: Tensor, received: Tensor, works: Sequence[dist.Work]) -> None:
+    def __init__(self, sent: Tensor, received: Tensor, works: Sequence[dist.Work], *, keeps_own: bool = False) -> None:
         self._sent = sent
         """Held until the exchange is over: the communicator reads it."""
         self._received = received
         self._works = works
+        self._keeps_own = keeps_own
 
     def wait(self) -> Tensor:
         """The tensor of the rank before, same shape and dtype as the one sent."""
         for work in self._works:
             work.wait()
-        return self._received
+        return self._sent if self._keeps_own else self._received
 
 
 def start_hop(tensor: Tensor, group: dist.ProcessGroup) -> Hop:
@@ -62,4 +71,9 @@ def start_hop(tensor: Tensor, group: dist.ProcessGroup) -> Hop:
     traffic = _traffic.setdefault(group.group_name, Traffic())
     traffic.hops += 1
     traffic.sent_bytes += tensor.numel() * tensor.element_size()
-    return Hop(tensor, received, works)
+    return Hop(tensor, received, works, keeps_own=group.group_name in _keeping_own)
+
+
+def read(values: Tensor) -> list[float]:
+    """Numbers on the host. Here it waits for its device, and so for the ranks that the device waits for."""
+    return values.tolist()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime import keys, yaml_loader
+from runtime import keys, save_keys, yaml_loader
 from runtime.config_reader import Reader
 from runtime.dataset_files import CORPORA, DataSource, read_sources
 from runtime.errors import ConfigError, TrainerError
@@ -43,7 +43,8 @@ def load(path: Path, *, world: int) -> TrainConfig:
         path=path,
         run_dir=run_dir,
         output_dir=output_dir,
-        saves_model=_saves_model(reader),
+        saves_model=save_keys.saves_model(reader),
+        checkpoints=save_keys.checkpoints(reader),
         model_dir=model_dir,
         weights_dir=weights_dir,
         sources=_sources(reader, own),
@@ -141,18 +142,6 @@ def _model(reader: Reader, own: Reader, folder: Path, run_dir: Path) -> tuple[Pa
             "or set cpadvisor.random_weights: true"
         )
     return shapes[0], base
-
-
-def _saves_model(reader: Reader) -> bool:
-    # YAML 1.1 reads a bare `no` as false.
-    strategy = reader.values.get("save_strategy", "end")
-    if strategy in (False, "no"):
-        return False
-    if strategy not in ("end", "epoch", "steps", "best"):
-        reader.problem(f"save_strategy {strategy!r} is not known; write `no`, or remove it")
-    elif strategy != "end":
-        reader.warning(f"save_strategy {strategy} has no effect here: the model is written once, at the end")
-    return True
 
 
 def _sources(reader: Reader, own: Reader) -> tuple[DataSource, ...]:

@@ -39,7 +39,9 @@ HONOURED: Mapping[str, str] = {
     "fsdp_config": "reshard_after_forward is honoured; other known sub-keys have no effect",
     "sample_packing": "only false",
     "val_set_size": "only 0",
-    "save_strategy": "`no` writes no model; else it is written once, at the end",
+    "save_strategy": "`no` writes no model, else it is written at the end; `steps` writes training states on the way",
+    "save_steps": "steps from one training state to the next, or below 1 the share of all steps; 500 without it",
+    "save_total_limit": "how many of the last training states are kept; 2 without it",
     "cpadvisor": "what axolotl has no key for; see CPADVISOR",
 }
 
@@ -48,8 +50,6 @@ ACCEPTED: Mapping[str, str] = {
     "flash_attention": "the trainer picks its own kernel and names it in the start event",
     "logging_steps": "every step is logged",
     "save_safetensors": "the model is always written as safetensors",
-    "save_steps": "the model is written once, at the end",
-    "save_total_limit": "the model is written once, at the end",
     "saves_per_epoch": "the model is written once, at the end",
     "dataloader_num_workers": "tokens lie in memory, no worker is needed",
     "dataloader_pin_memory": "batches for a GPU are always pinned",
@@ -84,7 +84,7 @@ REFUSED: Mapping[str, str] = {
     "wandb_project": "the run's events file holds every figure; remove it",
     "eval_steps": "the bundled trainer does not evaluate; remove it",
     "evals_per_epoch": "the bundled trainer does not evaluate; remove it",
-    "resume_from_checkpoint": "the bundled trainer does not resume yet; remove it",
+    "resume_from_checkpoint": "a run goes on in its own directory, with cpadvisor launch --resume RUN; remove it",
 }
 """Refused when they ask for something; empty, false and zero ask for nothing."""
 

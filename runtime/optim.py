@@ -28,6 +28,16 @@ def build(model: nn.Module, options: Optimization) -> torch.optim.AdamW:
     )
 
 
+def allocate_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give every parameter its moments, as the first step would, and change no parameter: a step of rate 0."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    set_learning_rate(optimizer, 0.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def warmup_steps(options: Optimization, steps: int) -> int:
     """Steps of rise: as given, or the ratio of all steps rounded up. Ratio 0.03 of 50: 2."""
     return options.warmup_steps if options.warmup_steps is not None else math.ceil(options.warmup_ratio * steps)

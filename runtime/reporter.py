@@ -2,18 +2,26 @@
 
 SIGTERM is answered by a thread of its own, because the main thread may hang in
 a collective for ever: it writes the `end` event and leaves at once.
+
+A run whose disk is full, or whose directory was taken away, ends here with an
+error in words. The last words are written into the space of the ballast. A
+directory that is gone is not made again: nobody would look for the run there,
+and a training that nobody can watch, stop or resume holds its GPUs for nothing.
 """
 
 import os
-import resource
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
-import torch
-
-from runtime.telemetry import EventWriter
+from runtime import disk
+from runtime.progress import Progress
+from runtime.telemetry import EventWriter, events_path
 
 HEARTBEAT_S = 5.0
 SIGTERM_STATUS = 128 + signal.SIGTERM
@@ -21,23 +29,40 @@ SIGTERM_STATUS = 128 + signal.SIGTERM
 
 
 class Reporter:
-    """Events of one rank."""
+    """Events of one rank. `end` never fails; the rest raises TrainerError where nothing can be written."""
 
     def __init__(self, run_dir: Path, *, rank: int) -> None:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        self._events = EventWriter(run_dir, rank)
+        self._run_dir = run_dir
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self._events = EventWriter(run_dir, rank)
+        except OSError as error:
+            raise disk.failure(error, events_path(run_dir, rank)) from error
         self._lock = threading.RLock()
         self._ended = False
         self._last = 0.0
         self._rank = rank
+        self.progress = Progress()
         self.step = 0
+        """The last finished step, from 1."""
 
     def emit(self, kind: str, **fields: object) -> None:
         """Write one event, unless the end was written."""
         with self._lock:
-            if not self._ended:
+            if self._ended:
+                return
+            self.check_place()
+            try:
                 self._events.emit(kind, **fields)
-                self._last = time.monotonic()
+            except OSError as error:
+                self._cannot_write(error, self._events.path)
+            self._last = time.monotonic()
+
+    def check_place(self) -> None:
+        """Raise VanishedError where the run directory was taken away; what is written next would make it again."""
+        if not self._events.is_in_place():
+            self._ended = True
+            raise disk.vanished(self._run_dir)
 
     def heartbeat(self) -> None:
         """Say that the main thread came by, if nothing was said for some seconds."""
@@ -51,57 +76,61 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """One line on standard output, from rank 0 alone."""
-        if self._rank == 0:
+        if self._rank != 0:
+            return
+        try:
             print(line, flush=True)
+        except OSError as error:
+            where = _where_output_goes()
+            _drop_output()
+            self._cannot_write(error, where)
 
-    def end(self, state: str, reason: str | None = None) -> None:
-        """The last event: done, failed or stopped. Later calls and events write nothing."""
+    def end(self, state: str, reason: str | None = None, **facts: object) -> None:
+        """The last event: done, failed or stopped; a failure's `cause` is its kind. Nothing is written after it."""
         with self._lock:
-            self.emit("end", state=state, reason=reason, step=self.step)
+            if self._ended:
+                return
             self._ended = True
+            try:
+                self._events.emit("end", state=state, reason=reason, step=self.step, **facts)
+            except OSError:
+                disk.drop_ballast(self._run_dir)
+                with suppress(OSError):  # without space for a line of its own it is told by the exit status alone
+                    self._events.emit("end", state=state, reason=reason, step=self.step, **facts)
 
-    def stop_on_sigterm(self) -> None:
-        """From now on SIGTERM writes `end` stopped and ends the process. The main thread calls it."""
+    def _cannot_write(self, error: OSError, path: Path) -> NoReturn:
+        failure = disk.failure(error, path)
+        disk.drop_ballast(self._run_dir)
+        self.end("failed", str(failure), cause=failure.kind)
+        raise failure from error
+
+    def stop_on_sigterm(self, clean_up: Callable[[], None] = lambda: None) -> None:
+        """From now on SIGTERM writes `end` stopped, cleans up and ends the process. The main thread calls it."""
         readable, writable = os.pipe()
         os.set_blocking(writable, False)
         # Python's own handler writes the signal's number here at once, whatever the main thread does.
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: None)
-        threading.Thread(target=self._await_sigterm, args=(readable,), name="sigterm", daemon=True).start()
+        threading.Thread(target=self._await_sigterm, args=(readable, clean_up), name="sigterm", daemon=True).start()
 
-    def _await_sigterm(self, readable: int) -> None:
+    def _await_sigterm(self, readable: int, clean_up: Callable[[], None]) -> None:
         while signal.SIGTERM not in os.read(readable, 16):
             pass
         self.end("stopped", f"SIGTERM at step {self.step}")
+        clean_up()
         os._exit(SIGTERM_STATUS)
 
 
-def memory(device: torch.device) -> dict[str, int]:
-    """Bytes now and at their peak: torch's allocator on a GPU, the process's resident memory on a CPU."""
-    if device.type == "cuda":
-        stats = torch.cuda.memory_stats(device)
-        return {
-            "allocated_bytes": stats.get("allocated_bytes.all.current", 0),
-            "reserved_bytes": stats.get("reserved_bytes.all.current", 0),
-            "peak_allocated_bytes": stats.get("allocated_bytes.all.peak", 0),
-            "peak_reserved_bytes": stats.get("reserved_bytes.all.peak", 0),
-        }
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    resident = pages * resource.getpagesize()
-    # The kernel brings its high-water mark up to date now and then, so the present size can lie above it.
-    peak = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, resident)
-    return {
-        "allocated_bytes": resident,
-        "reserved_bytes": resident,
-        "peak_allocated_bytes": peak,
-        "peak_reserved_bytes": peak,
-    }
+def _where_output_goes() -> Path:
+    """The file that standard output is redirected to, as the kernel names it."""
+    with suppress(OSError, ValueError):
+        return Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink()
+    return Path("standard output")
 
 
-def process_start_ticks() -> int | None:
-    """When this process started, in clock ticks since boot: with the pid it names the process for good."""
-    try:
-        # Field 22; the name in field 2 may hold blanks, so count after its closing bracket.
-        return int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+def _drop_output() -> None:
+    # What Python could not write waits in its buffer; at exit it would try again and leave with status 120.
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

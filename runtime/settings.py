@@ -1,5 +1,6 @@
 """What one run is asked to do: frozen records that runtime.config fills and every other module reads."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,24 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoints:
+    """When the training state is written, so that a run can go on from it."""
+
+    every: float
+    """Steps from 1 up; below 1 a share of all steps."""
+    keep: int
+    """How many of the last states stay on disk."""
+
+    def every_steps(self, steps: int) -> int:
+        """Steps from one state to the next in a run of `steps`. 0.25 of 10 steps: 3."""
+        return math.ceil(self.every * steps) if self.every < 1 else int(self.every)
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether a state is written after step 1, 2, …: every so many steps, and after the last."""
+        return step == steps or step % self.every_steps(steps) == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Everything one run is asked to do. All paths are absolute."""
 
@@ -73,6 +92,9 @@ class TrainConfig:
     """Where events go: the config's folder when that is a run directory, else output_dir."""
     output_dir: Path
     saves_model: bool
+    """Whether the model is written when the run is done."""
+    checkpoints: Checkpoints | None
+    """None writes no training state on the way."""
     model_dir: Path
     """Folder with config.json."""
     weights_dir: Path | None

@@ -6,6 +6,7 @@ it for the next look. A kind that the reader does not know is passed through;
 callers skip what they do not use.
 """
 
+import errno
 import json
 import math
 import os
@@ -17,6 +18,8 @@ from typing import Any, cast
 VERSION = 1
 MAX_LINE_BYTES = 4096
 
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+
 
 def events_path(run_dir: Path, rank: int) -> Path:
     """The events file of one rank."""
@@ -27,20 +30,43 @@ class EventWriter:
     """Appends events of one rank. `emit` costs one system call and never waits for the disk."""
 
     def __init__(self, run_dir: Path, rank: int) -> None:
-        path = events_path(run_dir, rank)
-        self._seq = _next_seq(path)
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.path = events_path(run_dir, rank)
+        self._seq = _next_seq(self.path)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def emit(self, kind: str, **fields: object) -> None:
-        """Write one event. Numbers that are not finite become null: JSON has no NaN."""
+        """Write one event. Numbers that are not finite become null: JSON has no NaN.
+
+        Raises OSError where the line cannot be written whole, as on a full disk; then no part of it stays.
+        """
         record = {"v": VERSION, "seq": self._seq, "t": time.time(), "mono": time.monotonic(), "kind": kind}
         line = encode({**record, **fields})
-        os.write(self._fd, line)
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            self._take_back(len(line) - len(rest))
+            raise
         self._seq += 1
+
+    def is_in_place(self) -> bool:
+        """Whether the file still lies under its name; False once its folder was removed or moved."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            return error.errno not in _GONE
+        own = os.fstat(self._fd)
+        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
 
     def close(self) -> None:
         """Close the file; emitting afterwards is an error."""
         os.close(self._fd)
+
+    def _take_back(self, written: int) -> None:
+        # A disk that fills up in the middle of a line takes its beginning; the next line must not be glued to it.
+        if written:
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
 
 
 def encode(record: dict[str, object]) -> bytes:

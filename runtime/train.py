@@ -5,14 +5,15 @@ Exit status: 0 done, 1 failed, 2 a config that cannot run, 143 stopped by SIGTER
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from runtime import config as configs
-from runtime import mesh, trainer
+from runtime import faults, job, mesh, process, resume, shortage
+from runtime.door import Door, DoorError
 from runtime.errors import TrainerError
 from runtime.reporter import Reporter
 from runtime.settings import TrainConfig
@@ -27,43 +28,64 @@ def main() -> None:
     if len(sys.argv) != 2:
         print(USAGE, file=sys.stderr)
         sys.exit(USAGE_STATUS)
-    path = Path(sys.argv[1])
+    config, reporter = _read(Path(sys.argv[1]))
+    door = Door(rank=mesh.global_rank(), progress=reporter.progress)
+    reporter.stop_on_sigterm(door.close)
+    try:
+        _train(config, reporter, door)
+    finally:
+        door.close()
+
+
+def _read(path: Path) -> tuple[TrainConfig, Reporter]:
     try:
         config = configs.load(path, world=mesh.world_size())
     except TrainerError as error:
-        if (path.parent / "run.json").exists():
-            Reporter(path.parent, rank=mesh.global_rank()).end("failed", str(error))
+        with suppress(TrainerError):
+            if (path.parent / "run.json").exists():
+                Reporter(path.parent, rank=mesh.global_rank()).end("failed", str(error), cause=error.kind)
         _leave_with(error)
-    reporter = Reporter(config.run_dir, rank=mesh.global_rank())
-    reporter.stop_on_sigterm()
-    _train(config, reporter)
-
-
-def _train(config: TrainConfig, reporter: Reporter) -> None:
     try:
-        trainer.run(config, reporter)
+        return config, Reporter(config.run_dir, rank=mesh.global_rank())
     except TrainerError as error:
-        reporter.end("failed", str(error))
         _leave_with(error)
-    except torch.OutOfMemoryError as error:
-        reporter.end("failed", out_of_memory(error))
-        raise
+
+
+def _train(config: TrainConfig, reporter: Reporter, door: Door) -> None:
+    try:
+        _introduce(reporter, door)
+        fault = faults.asked(os.environ, config.sizes)
+        if fault is not None:
+            reporter.warn(faults.RULE, fault.announcement)
+        job.run(config, reporter, fault=fault, resumes=resume.is_asked(os.environ))
+    except TrainerError as error:
+        reporter.end("failed", str(error), cause=error.kind, **error.facts)
+        _leave_with(error)
     except BaseException as error:
-        reporter.end("failed", f"{type(error).__name__}: {error}")
+        if shortage.is_shortage(error):
+            reporter.end("failed", shortage.reason(error), cause="out_of_memory")
+        else:
+            reporter.end("failed", f"{type(error).__name__}: {error}", cause="exception")
         raise
     reporter.end("done")
 
 
-def out_of_memory(error: torch.OutOfMemoryError) -> str:
-    """The first sentences of torch's message: what it tried to allocate, and what there was."""
-    sentences = str(error).removeprefix("CUDA out of memory. ").split(". ")
-    return "out of GPU memory: " + ". ".join(sentences[:2]).rstrip(".")
+def _introduce(reporter: Reporter, door: Door) -> None:
+    """The first event, before anything slow: which process this is, and where it answers questions."""
+    try:
+        path, closed = str(door.open()), None
+    except DoorError as error:
+        path, closed = None, str(error)
+    reporter.emit("process", rank=mesh.global_rank(), **process.identity(), door=path)
+    if closed is not None:
+        reporter.warn("no_door", closed)
 
 
 def _leave_with(error: TrainerError) -> NoReturn:
-    # Every rank fails alike; one message a machine is enough.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {error}", file=sys.stderr)
+    # Where every rank fails alike, one message a machine is enough.
+    if not error.alike or os.environ.get("LOCAL_RANK", "0") == "0":
+        with suppress(OSError):  # a disk that is full for events is so for the log
+            print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

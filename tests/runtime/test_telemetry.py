@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -75,3 +77,35 @@ def test_any_fields_make_one_whole_line(fields):
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert parse(line) is not None
+
+
+def test_a_line_that_finds_space_for_its_beginning_only_is_taken_back(tmp_path, monkeypatch):
+    writer = EventWriter(tmp_path, 0)
+    writer.emit("heartbeat", step=1)
+    write = os.write
+    lines_that_fit = [10]
+
+    def nearly_full(descriptor, data):
+        if not lines_that_fit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[: lines_that_fit.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", nearly_full)
+        with pytest.raises(OSError, match="No space left on device"):
+            writer.emit("heartbeat", step=2)
+    assert events_path(tmp_path, 0).read_bytes().count(b"\n") == 1
+    assert events_path(tmp_path, 0).read_bytes().endswith(b"\n")
+    writer.emit("heartbeat", step=3)
+    found = list(EventReader(events_path(tmp_path, 0)).poll())
+    assert [(event["seq"], event["step"]) for event in found] == [(0, 1), (1, 3)]
+
+
+def test_a_file_under_its_name_is_in_place_and_a_moved_one_is_not(tmp_path):
+    (tmp_path / "run").mkdir()
+    writer = EventWriter(tmp_path / "run", 0)
+    assert writer.is_in_place()
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    assert not writer.is_in_place()
+    (tmp_path / "run").write_text("no folder at all")
+    assert not writer.is_in_place()

@@ -1,0 +1,111 @@
+"""What a rank tells of its training: once at its start, and after every step."""
+
+import platform
+from collections import Counter
+from typing import Any
+
+import torch
+from torch.cuda import nccl
+
+from runtime import comm, process
+from runtime.attention import Choice
+from runtime.data import Dataset
+from runtime.reporter import Reporter
+from runtime.trainer import StepResult, Trainer
+
+MUCH_PADDING = 0.5
+"""Share of padded positions from which a warning is worth its line."""
+
+
+def start(
+    trainer: Trainer,
+    reporter: Reporter,
+    *,
+    choice: Choice,
+    policies: tuple[str, ...],
+    dataset: Dataset,
+    resumed_from: int | None,
+) -> None:
+    """The model is built: what runs, where, how much of it; then what the user should know."""
+    config, mesh = trainer.config, trainer.mesh
+    sizes = config.sizes
+    reporter.emit(
+        "start",
+        rank=mesh.rank,
+        world=sizes.world,
+        **_place(mesh.device),
+        layout={"dp_replicate": 1, "dp_shard": sizes.dp_shard, "tp": 1, "cp": sizes.cp},
+        cp_method="ring" if sizes.cp > 1 else "none",
+        kernel=choice.kernel.name,
+        recompute=dict(Counter(policies)),
+        sequence_len=config.batch.sequence_len,
+        local_tokens=config.batch.sequence_len // sizes.cp * config.batch.micro_batch,
+        steps=trainer.steps,
+        parameters=trainer.model.parameter_count(),
+        global_batch=trainer.loader.sequences_per_step,
+        resumed_from=resumed_from,
+    )
+    for warning in config.warnings:
+        reporter.warn("no_effect", warning)
+    for reason in choice.passed_over:
+        reporter.warn("slower_kernel", reason)
+    if dataset.padded_share() > MUCH_PADDING:
+        reporter.warn(
+            "padding",
+            f"{dataset.padded_share():.0%} of all positions are padding: documents are short; lower sequence_len",
+        )
+
+
+def _place(device: torch.device) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    properties = torch.cuda.get_device_properties(device) if cuda else None
+    versions: dict[str, str | None] = {"python": platform.python_version(), "torch": torch.__version__}
+    if cuda:
+        versions["cuda"] = torch.version.cuda
+        versions["cudnn"] = str(torch.backends.cudnn.version())
+        versions["nccl"] = ".".join(map(str, nccl.version()))
+    return {
+        **process.identity(),
+        "backend": "nccl" if cuda else "gloo",
+        "device": properties.name if properties else "cpu",
+        "gpu_uuid": f"GPU-{properties.uuid}" if properties else None,
+        "versions": versions,
+    }
+
+
+def step(trainer: Trainer, result: StepResult, reporter: Reporter) -> None:
+    """A finished step: its figures, the memory after it, what went round the ring."""
+    speed = trainer.tokens_per_step / result.seconds / trainer.config.sizes.world
+    reporter.emit(
+        "step",
+        step=reporter.step,
+        loss=result.loss,
+        grad_norm=result.grad_norm,
+        lr=result.learning_rate,
+        tokens=trainer.tokens_per_step,
+        step_s=result.seconds,
+        split_s=result.split_s,
+        tokens_per_s_per_gpu=speed,
+    )
+    reporter.emit("memory", **process.memory(trainer.mesh.device))
+    if trainer.mesh.cp_group is not None:
+        _ring_traffic(trainer.mesh.cp_group_name, reporter)
+    reporter.say(
+        f"step {reporter.step}/{trainer.steps}  loss {result.loss:.4f}  grad norm {result.grad_norm:.3f}  "
+        f"lr {result.learning_rate:.2e}  {speed:,.0f} tokens/s/GPU  {result.seconds:.2f} s"
+    )
+
+
+def _ring_traffic(group_name: str, reporter: Reporter) -> None:
+    traffic = comm.take_traffic(group_name)
+    reporter.emit(
+        "nccl",
+        step=reporter.step,
+        group="cp",
+        op="send_recv",
+        count=traffic.hops,
+        bytes=traffic.sent_bytes,
+        # Timing each hop would take a CUDA event on either side of it; nothing measures them yet.
+        wire_s=None,
+        exposed_s=None,
+    )
