@@ -47,7 +47,7 @@ def check_file(path: Path, *, engine: str | None = None, gpus: int | None = None
 def examine_file(
     path: Path, *, engine: str | None = None, gpus: int | None = None, text: str | None = None
 ) -> tuple[Config | None, tuple[Finding, ...]]:
-    """As `check_file`, with the config as the rules see it; None where it is no YAML. `text` stands in for the file's."""
+    """As `check_file`, with the config as the rules see it; None where it is no YAML. `text` is read for the file's."""
     if engine is not None and engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is not known; use one of {', '.join(ENGINES)}")
     if gpus is not None and gpus < 1:

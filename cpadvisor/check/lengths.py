@@ -25,12 +25,18 @@ def _split(config: Config, tokens: int) -> Iterator[Finding]:
     below, above = chunk_neighbours(tokens, cp)
     fix = f"write sequence_len: {below} or {above}"
     uneven = f"sequence_len {tokens} does not split into {chunks} equal chunks (context_parallel_size {cp})"
-    changes = {"sequence_len": below}
+    changes = {"sequence_len": _nearest(config, tokens, below, above)}
     if config.is_axolotl:
         padding = f"{uneven}: axolotl pads it" + ("" if tokens % cp else " only where it balances the chunks of a ring")
         yield config.find("F3", "warning", "sequence_len", padding, fix, changes)
     else:
         yield config.find("F3", "error", "sequence_len", uneven, fix, changes)
+
+
+def _nearest(config: Config, tokens: int, below: int, above: int) -> int:
+    """The nearer of two lengths; the lower one where the upper is beyond the model's positions, or as near."""
+    most = config.model.max_positions if config.model is not None else above
+    return above if above - tokens < tokens - below and above <= most else below
 
 
 def _positions(config: Config, tokens: int) -> Iterator[Finding]:

@@ -113,6 +113,8 @@ def _apply(subject: Subject, found: Sequence[Diagnosis], args: argparse.Namespac
         return EXIT_DONE
     say(f"{one.rule}: {mend.text}")
     print(diff or f"{subject.config} is like that already")
+    if "\n-  prediction:" in diff:
+        say("the prediction was of the old values and is out of the file; `cpadvisor write` makes a new one")
     if backup is not None:
         say(f"the old file is kept as {backup}")
     if subject.kind == "config":

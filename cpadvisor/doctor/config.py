@@ -1,6 +1,7 @@
 """A config: what `check` finds, and the card's rows D1 to D5 and L1 to L4 worked out for this file and machine."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from cpadvisor.doctor.situation import situate, wants_gpus
 from cpadvisor.doctor.training_rows import split_evidence, training_rows
 from cpadvisor.doctor.variable_checks import variable_checks
 from cpadvisor.node import Node
+from cpadvisor.plan.layout import chunk_neighbours
 from cpadvisor.probe.recorded import CPU, load_node
 from cpadvisor.write.edit import as_changes
 
@@ -38,7 +40,7 @@ def examine_config(
     machine, missing = _machine(config, node, environ)
     rows = [
         *(_with_split(one, config) for one in found if not _is_told_by_the_row(one, config)),
-        *_gpus(config, machine, missing),
+        *_gpus(config, path, machine, missing),
         *_predicted(config, machine, environ, is_example=missing is not None),
         *training_rows(config, path, found),
         *(disk_rows(config) if here else ()),
@@ -68,11 +70,11 @@ def _predicted(config: Config, machine: Node, environ: Mapping[str, str], *, is_
     yield from ring_rows(situation, environ)
 
 
-def _gpus(config: Config, machine: Node, missing: str | None) -> Iterator[Diagnosis]:
+def _gpus(config: Config, path: Path, machine: Node, missing: str | None) -> Iterator[Diagnosis]:
     """Whether the machine has the GPUs that the sizes multiply to (card rows F1, K1)."""
     if wants_gpus(config) is False or machine.name == CPU:
         return
-    want, have = config.product, len(machine.gpus)
+    want, have, file = config.product, len(machine.gpus), shlex.quote(str(path))
     if missing is not None:
         yield Diagnosis(
             rule="gpus",
@@ -81,8 +83,14 @@ def _gpus(config: Config, machine: Node, missing: str | None) -> Iterator[Diagno
             evidence=f"{missing}; figures below are of {machine.name}, as an example",
             effect="it does not start here",
             mends=(
-                Mend(text="judge it for the machine that it is meant for", command="cpadvisor doctor FILE --node NAME"),
-                Mend(text="plan for CPU processes", command="cpadvisor write --node cpu -o FILE"),
+                Mend(
+                    text="judge it for the machine that it is meant for, such as this one",
+                    command=f"cpadvisor doctor {file} --node {EXAMPLE}",
+                ),
+                Mend(
+                    text="try the way with a tiny model on CPU processes",
+                    command="cpadvisor write --node cpu -o cpu.yaml",
+                ),
             ),
             card=("F1", "K1"),
         )
@@ -110,8 +118,16 @@ def _gpus(config: Config, machine: Node, missing: str | None) -> Iterator[Diagno
 
 
 def _with_split(one: Diagnosis, config: Config) -> Diagnosis:
-    """A finding on the split shows the length, cp, the local length and the neighbours."""
-    return replace(one, evidence=f"{one.evidence}; {split_evidence(config)}") if one.rule == "F3" else one
+    """A finding on the split shows the length, cp, the local length and the neighbours, and offers both of these."""
+    if one.rule != "F3":
+        return one
+    nearest = one.mends[0].changes[0].value
+    both = chunk_neighbours(int(config.values["sequence_len"]), config.degree("cp"))
+    lengths = (nearest, *(length for length in both if length != nearest))
+    mends = (
+        Mend(text=f"write sequence_len: {length}", changes=as_changes({"sequence_len": length})) for length in lengths
+    )
+    return replace(one, evidence=f"{one.evidence}; {split_evidence(config)}", mends=tuple(mends))
 
 
 def _is_told_by_the_row(one: Diagnosis, config: Config) -> bool:

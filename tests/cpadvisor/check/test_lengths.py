@@ -42,3 +42,18 @@ def test_the_message_starts_with_the_line_of_the_key(tmp_path):
         values, lines={"sequence_len": 7}, engine="cpadvisor", gpus=None, model=None, folder=tmp_path
     )
     assert next(item for item in findings if item.rule == "F3").message.startswith("line 7: ")
+
+
+def test_the_change_goes_to_the_nearer_length(only):
+    # Eight chunks: 32,768 lies 2 above 32,766, 32,760 lies 6 below; Llama-3.1-8B has 131,072 positions.
+    assert only(sequence_len=32766).changes[0].value == 32768
+    assert only(sequence_len=32763).changes[0].value == 32760
+    assert only(sequence_len=32764).changes[0].value == 32760, "as near both ways"
+    assert only(sequence_len=131071).changes[0].value == 131072
+
+
+def test_a_longer_length_than_the_model_has_positions_for_is_not_offered(found):
+    # Mistral-7B has 32,768 positions; 32,776 is the nearer one that splits.
+    findings = found(model="mistral-7b", base_model="mistralai/Mistral-7B-v0.3", sequence_len=32775)
+    split = next(finding for finding in findings if finding.rule == "F3")
+    assert split.changes[0].value == 32768
