@@ -19,6 +19,8 @@ class Case:
     """How commands name the run."""
     code: str = "\0"
     """What the paths of the trainer's copy begin with; no evidence is worth that much of a line."""
+    spoken: frozenset[int] = frozenset()
+    """Ranks that have said anything."""
     ends: tuple[End, ...] = ()
     out_of_memory: Mapping[int, Mapping[str, Any]] = field(default_factory=lambda: dict[int, Mapping[str, Any]]())
     """Events of that name by rank."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cpadvisor.processes import HALTED_STATES
 from cpadvisor.rundir import CODE_FOLDER, EXIT_FILE, STOP_FILE
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import Clues
@@ -185,6 +186,7 @@ class Monitor:
                 record=record,
                 name=name,
                 code=f"{self._run_dir.absolute()}/{CODE_FOLDER}/",
+                spoken=frozenset(rank.rank for rank in self._current()),
                 ends=tuple(seen.ends.values()),
                 out_of_memory={rank.rank: rank.out_of_memory for rank in self._ranks if rank.out_of_memory},
                 clues=self._clues or Clues(),
@@ -216,6 +218,8 @@ class Monitor:
         told = [warning for rank in self._ranks for warning in rank.warnings]
         bad = [step for step, value in self._figures.points("loss")[-1:] if not math.isfinite(value)]
         told.extend(f"the loss of step {step} is not a number" for step in bad)
+        if living.agent in HALTED_STATES:
+            told.append("torchrun is halted: it does not see a rank that ends, and obeys only SIGCONT and SIGKILL")
         if state in ("initialising", "warming_up", "running", "hung") and living.agent is None:
             name = name_for_commands(self._sources.record, self._run_dir)
             told.append(f"torchrun is gone and its ranks go on; end them with `cpadvisor stop {name}`")

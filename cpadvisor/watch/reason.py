@@ -17,7 +17,7 @@ from cpadvisor.watch.clues import RankFailure
 from cpadvisor.watch.failure import KINDS, Failure
 from cpadvisor.watch.mends import mended
 from cpadvisor.watch.state import End
-from cpadvisor.watch.wording import kind_of, signal_in, step_in
+from cpadvisor.watch.wording import is_lost_connection, kind_of, signal_in, step_in
 
 MAX_EVIDENCE = 10
 LONGEST = 400
@@ -37,6 +37,7 @@ def root_cause(case: Case) -> Failure:
     finders = (
         _killed,
         _launcher_signalled,
+        _gone_in_silence,
         _first_end,
         _first_error_file,
         _launcher_killed,
@@ -85,8 +86,19 @@ def _struck(case: Case, row: RankFailure, signum: signal.Signals) -> Failure:
         kind="host_memory" if by_kernel else "killed",
         headline=f"rank {row.rank} was ended by {signum.name}{hint}",
         rank=row.rank,
-        evidence=(f"torchrun: rank {row.rank}{_pid(row)} ended with exit status {row.exit}", *_kernel_lines(case)),
+        evidence=(
+            f"torchrun: rank {row.rank}{_pid(row)} ended with exit status {row.exit}",
+            *_around(case, row, signum),
+        ),
     )
+
+
+def _around(case: Case, row: RankFailure, signum: signal.Signals) -> Iterator[str]:
+    """A crash may leave words in the rank's log; of a kill the kernel may know."""
+    if signum in (signal.SIGKILL, signal.SIGTERM):
+        yield from _kernel_lines(case)
+    else:
+        yield from _log_trace(case.clues.rank_logs.get(row.rank, ()))
 
 
 def _pid(row: RankFailure) -> str:
@@ -98,6 +110,20 @@ def _kernel_lines(case: Case) -> Iterator[str]:
         yield f"the kernel killed {case.oom_kills} process(es) for want of memory while the run ran"
     elif case.oom_kills == 0:
         yield "the kernel killed no process for want of memory while the run ran"
+
+
+def _gone_in_silence(case: Case) -> Failure | None:
+    """A rank without a last word, whose peers lost their connection to it: torchrun was no more there to say so."""
+    first = min((end for end in case.ends if end.state == "failed"), key=lambda end: end.t, default=None)
+    silent = sorted(case.spoken - {end.rank for end in case.ends})
+    if case.clues.failures or first is None or not silent or not is_lost_connection(first.reason or ""):
+        return None
+    return Failure(
+        kind="killed",
+        headline=f"rank {silent[0]} is gone without a word, and its peers lost their connection to it",
+        rank=silent[0],
+        evidence=(f"rank {first.rank}: {first.reason}", *_kernel_lines(case)),
+    )
 
 
 def _launcher_signalled(case: Case) -> Failure | None:

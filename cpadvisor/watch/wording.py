@@ -24,6 +24,10 @@ _PORT = re.compile(r"\bport:? (\d{1,5})\b|', (\d{1,5})\)|(?:\d+(?:\.\d+){3}|\]):
 _STEP = re.compile(r"\bstep (\d+)\b")
 _SIGNAL = re.compile(r"SignalException: Process \d+ got signal: (\d+)")
 _SHM = "/dev/shm"
+_LOST_CONNECTION = re.compile(
+    r"Connection (?:reset|closed|refused)|Broken pipe|remote process exited|peer (?:gone|left)"
+)
+"""What gloo and NCCL say of a peer that is no more."""
 
 
 def kind_of(text: str) -> str | None:
@@ -51,6 +55,11 @@ def step_in(text: str) -> int | None:
 def signal_in(lines: Iterable[str]) -> int | None:
     """The signal that ended torchrun, where its own log says so."""
     return next((int(found[1]) for line in lines if (found := _SIGNAL.search(line))), None)
+
+
+def is_lost_connection(text: str) -> bool:
+    """Whether a rank failed because another one was gone."""
+    return _LOST_CONNECTION.search(text) is not None
 
 
 def is_about_shared_memory(text: str) -> bool:

@@ -248,3 +248,19 @@ def test_what_vanished_after_its_end_is_lost(tmp_path: Path, record: RunRecord) 
     with pytest.raises(VanishedError, match=r"no process of it runs; nothing of it is left to end$") as told:
         monitor.poll()
     assert told.value.view.state == "lost"
+
+
+def test_a_torchrun_that_is_halted_is_a_warning_and_no_hang(tmp_path: Path, record: RunRecord) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        lives(tmp_path, record, START, *STEPS, agent=identify(child.pid))
+        monitor = monitor_at(tmp_path)
+        assert monitor.poll().warnings == ()
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        view = monitor.poll()
+        assert view.state == "running"
+        assert view.warnings[0].startswith("torchrun is halted")
+    finally:
+        child.kill()
+        child.wait()

@@ -117,6 +117,28 @@ def test_a_kill_while_the_kernel_killed_nothing_stays_one_from_outside(tmp_path:
     assert "the kernel killed no process for want of memory while the run ran" in found.evidence
 
 
+def test_a_crash_leaves_its_words_in_the_evidence(tmp_path: Path) -> None:
+    write_table(tmp_path, -11)
+    (tmp_path / "log-rank2.txt").write_text("step 1\nFatal Python error: Segmentation fault\n")
+    assert failure(tmp_path).evidence[1:] == ("step 1", "Fatal Python error: Segmentation fault")
+
+
+GLOO = "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:20913: Connection reset by peer"
+
+
+def test_without_torchrun_a_rank_without_a_word_is_what_its_peers_lost(tmp_path: Path) -> None:
+    found = failure(tmp_path, failed(0, GLOO), failed(3, GLOO, t=5.1), spoken=frozenset({0, 1, 3}), exit=None)
+    assert (found.kind, found.rank) == ("killed", 1)
+    assert found.headline == "rank 1 is gone without a word, and its peers lost their connection to it"
+    assert found.evidence == (f"rank 0: {GLOO}",)
+
+
+def test_a_rank_without_a_word_is_not_blamed_for_what_another_says_of_itself(tmp_path: Path) -> None:
+    spoken = frozenset({0, 1})
+    assert failure(tmp_path, failed(0, "ValueError: x"), spoken=spoken).headline == "rank 0: ValueError: x"
+    assert failure(tmp_path, failed(0, GLOO), failed(1, "ValueError: x", t=4.0), spoken=spoken).rank == 1
+
+
 def test_a_peer_that_torchrun_ended_is_no_cause(tmp_path: Path) -> None:
     write_table(tmp_path, 1)
     (tmp_path / "log-rank2.txt").write_text("Traceback (most recent call last):\n  File x\nValueError: bad token\n\n")
