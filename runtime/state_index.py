@@ -32,7 +32,7 @@ _NAMES = frozenset(
         ("torch", "int64"),
         ("torch.serialization", "_get_layout"),
         ("pathlib", "PosixPath"),
-        ("pathlib", "_local.PosixPath"),
+        ("pathlib._local", "PosixPath"),
     }
 )
 

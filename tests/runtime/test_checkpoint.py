@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tiny_run import make_trainer, whole, write_folder
 
 from runtime import checkpoint
-from runtime.errors import TrainerError
+from runtime.errors import DiskFullError, TrainerError
 
 
 def save(rank: int, world: int, path: Path, limit: int | None) -> tuple[int, dict[str, torch.Tensor]]:
@@ -68,16 +68,21 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_model(tmp_path: Path) ->
     old = tmp_path / "model.safetensors"
     old.write_bytes(b"old")
     (tmp_path / "model.safetensors.partial").mkdir()
-    with pytest.raises(TrainerError, match=r"cannot write the model to .*: Is a directory"):
+    with pytest.raises(TrainerError, match=r"cannot write the model to .*: Is a directory") as caught:
         checkpoint.save(torch.nn.Linear(2, 2), tmp_path, dtype=torch.float32, beside={}, writes=True)
+    assert caught.value.kind == "exception"
     assert old.read_bytes() == b"old"
 
 
 def test_a_full_disk_is_told_in_words_and_keeps_the_old_model(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_text("old")
     (tmp_path / "model.safetensors.partial").symlink_to("/dev/full")
-    with pytest.raises(TrainerError, match=r"cannot write the model to .*: No space left on device; free some space"):
+    with pytest.raises(
+        DiskFullError,
+        match=r"cannot write the model to .* \([\d,]+ bytes are free there\): No space left on device; free some space",
+    ) as caught:
         checkpoint.save(torch.nn.Linear(2, 2), tmp_path, dtype=torch.float32, beside={}, writes=True)
+    assert caught.value.kind == "disk_full"
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert (tmp_path / "model.safetensors").read_text() == "old"
 

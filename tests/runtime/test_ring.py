@@ -101,6 +101,27 @@ def test_each_pass_takes_p_minus_1_hops_of_the_size_of_the_formula_and_never_the
             assert largest < whole_kv_elements
 
 
+def ring_that_keeps_its_own_on_rank_1(rank, world, sequence_len, dtype):
+    if rank == 1:
+        comm.keep_own(dist.group.WORLD.group_name)
+    return ring_of_shares(rank, world, sequence_len, dtype)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_rank_that_keeps_its_own_k_and_v_is_wrong_and_nobody_hangs(gloo_pool, world):
+    try:
+        shares = gloo_pool.run(world, ring_that_keeps_its_own_on_rank_1, 16 * world, torch.float32)
+    finally:
+        gloo_pool.close()  # the fault lives in the process
+    expected, *_ = reference(*whole_qkv(16 * world, torch.float32))
+    errors = []
+    for rank, (out, *_) in enumerate(shares):
+        truth = zigzag.shard(expected, rank=rank, cp=world, dim=1)
+        errors.append(((out.double() - truth).norm() / truth.norm()).item())
+    assert errors[0] < 2e-6 or world == 3, "rank 0 of two still gets what rank 1 sends"
+    assert errors[1] > 0.1, "rank 1 attends to its own keys twice"
+
+
 @given(st.integers(1, 3), st.integers(1, 5), st.floats(-200, 200), st.floats(-200, 200))
 def test_merging_two_blocks_is_the_softmax_over_both_even_where_exponentials_overflow(batch, heads, shift_a, shift_b):
     generator = torch.Generator().manual_seed(batch * 10 + heads)

@@ -242,18 +242,18 @@ def test_out_of_memory_while_the_model_is_built_counts_too(tmp_path: Path) -> No
 
 
 def test_a_ring_that_drops_what_arrives_errs_from_the_first_step_and_says_that_it_was_made_to(tmp_path: Path) -> None:
-    losses: list[list[float]] = []
-    for name, planted in (("right", {}), ("wrong", {"CPADVISOR_FAULT": "drop-exchange:rank=1"})):
-        folder = tmp_path / name
+    whole, dropped = tmp_path / "whole", tmp_path / "dropped"
+    for folder, cp in ((whole, 1), (dropped, 2)):
         folder.mkdir()
-        path = write_folder(folder, context_parallel_size=2, save_strategy="no")
+        write_folder(folder, context_parallel_size=cp, save_strategy="no")
         (folder / "run.json").write_text("{}")
-        assert train_on(path, 2, **planted).returncode == 0
-        losses.append([event["loss"] for event in of_kind(folder, "step")])
-    assert [event["rule"] for event in of_kind(tmp_path / "wrong", "warning")] == ["planted_fault"]
-    assert of_kind(tmp_path / "right", "warning") == []
+    assert train(whole / "config.yaml").returncode == 0
+    assert train_on(dropped / "config.yaml", 2, CPADVISOR_FAULT="drop-exchange:rank=1").returncode == 0
+    for rank in (0, 1):
+        assert [event["rule"] for event in of_kind(dropped, "warning", rank)] == ["planted_fault"]
+    right, wrong = ([event["loss"] for event in of_kind(folder, "step")] for folder in (whole, dropped))
     # Layouts agree to 1e-6 relative; this is far beyond.
-    assert all(abs(wrong / right - 1) > 1e-4 for right, wrong in zip(*losses, strict=True))
+    assert all(abs(loss / truth - 1) > 1e-4 for loss, truth in zip(wrong, right, strict=True))
 
 
 def test_a_fault_that_is_none_is_refused(tmp_path: Path) -> None:
