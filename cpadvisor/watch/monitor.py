@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.processes import HALTED_STATES
+from cpadvisor.processes import HALTED_STATES, ProcessId
 from cpadvisor.rundir import CODE_FOLDER, EXIT_FILE, STOP_FILE
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import Clues
@@ -39,6 +39,8 @@ class Monitor:
         self._ranks = [RankEvents(run_dir, rank, self._sources.events(rank)) for rank in range(world)]
         self._figures = Figures()
         self._clues: Clues | None = None
+        self._clues_of: ProcessId | None = None
+        """The torchrun that left them."""
         self._judged: tuple[object, Failure] | None = None
         self._last: RunView | None = None
 
@@ -109,8 +111,9 @@ class Monitor:
         if living.any:
             self._clues = None
             return Clues()
-        if self._clues is None:
-            self._clues = self._sources.clues()
+        agent = self._sources.record.agent
+        if self._clues is None or agent is None or self._clues_of != agent:
+            self._clues, self._clues_of = self._sources.clues(), agent
         return self._clues
 
     def _judge(self, living: Living, ranks: tuple[RankView, ...]) -> tuple[str, str | None, Failure | None, int | None]:

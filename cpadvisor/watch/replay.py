@@ -139,9 +139,6 @@ class _Recorded(Sources):
             return None
         return super().told(name, key)
 
-    def exit_status(self) -> int | None:
-        return super().exit_status() if self.clock is None else None
-
     def clues(self) -> Clues:
         return super().clues() if self.clock is None else Clues()
 

@@ -122,6 +122,12 @@ def test_an_event_of_another_version_is_read_as_far_as_it_goes() -> None:
     assert cause.evidence[0] == "asked for – with – free of –"
 
 
+def test_a_term_that_is_not_known_here_counts_as_the_rest_does() -> None:
+    terms = {**PREDICTION["terms_bytes"], "a_term_of_tomorrow": 6 * GIB}
+    activations = memory_cause(event(), {"terms_bytes": terms}, gpu=None).groups[3]
+    assert (activations.name, activations.predicted) == ("activations", 50 * GIB)
+
+
 def test_every_term_of_the_planner_belongs_to_one_group() -> None:
     known = [term for terms in GROUPS.values() for term in terms]
     assert len(known) == len(set(known))

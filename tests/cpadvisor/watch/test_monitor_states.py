@@ -213,6 +213,43 @@ def test_an_ended_run_is_judged_again_when_its_exit_status_comes(tmp_path: Path,
     assert (view.state, view.reason) == ("failed", "torchrun was ended by SIGKILL from outside")
 
 
+def test_a_kill_is_judged_again_when_the_kernels_count_comes(tmp_path: Path, record: RunRecord) -> None:
+    lives(tmp_path, record, START, agent=gone(record), oom_kills=4)
+    (tmp_path / "log-agent.txt").write_text("  rank : 1 (local_rank: 1)\n  exitcode : -9 (pid: 9)\n")
+    monitor = monitor_at(tmp_path, 60)
+    for told, kind in (({"exit": 1}, "killed"), ({"exit": 1, "oom_kills": 6}, "host_memory")):
+        (tmp_path / "exit.json").write_text(json.dumps({"t": STARTED + 20, **told}))
+        view = monitor.poll()
+        assert view.failure is not None and view.failure.kind == kind
+    assert "the kernel killed 2 process(es) for want of memory while the run ran" in view.failure.evidence
+
+
+def test_what_torchrun_wrote_between_two_looks_is_read(tmp_path: Path, record: RunRecord) -> None:
+    write_record(tmp_path, replace(record, agent=None))
+    monitor = monitor_at(tmp_path, 3)
+    assert monitor.poll().state == "launching"
+    write_record(tmp_path, replace(record, agent=gone(record)))
+    (tmp_path / "log-agent.txt").write_text("RuntimeError: no rendezvous\n")
+    (tmp_path / "exit.json").write_text(json.dumps({"exit": 1, "t": STARTED + 2}))
+    view = monitor.poll()
+    assert (view.state, view.reason) == ("failed", "RuntimeError: no rendezvous")
+
+
+def test_what_was_written_while_a_run_of_another_host_seemed_lost_is_read(tmp_path: Path, record: RunRecord) -> None:
+    lives(tmp_path, record, START, *STEPS, host="gpu-07")
+    now = [STARTED + 80]
+    monitor = Monitor(tmp_path, clock=lambda: now[0])
+    assert monitor.poll().state == "lost"
+    append(tmp_path, 0, {"kind": "heartbeat", "step": 3, "t": STARTED + 85})
+    now[0] = STARTED + 90
+    assert monitor.poll().state == "running"
+    (tmp_path / "log-agent.txt").write_text("  rank : 1 (local_rank: 1)\n  exitcode : -9 (pid: 9)\n")
+    now[0] = STARTED + 200
+    assert (monitor.poll().state, monitor.poll().reason) == (
+        *("failed", "rank 1 was ended by SIGKILL: killed from outside, or by the kernel for want of host memory"),
+    )
+
+
 def test_a_resume_begins_anew_while_a_monitor_looks_on(tmp_path: Path, record: RunRecord) -> None:
     lives(tmp_path, record, START, *STEPS, agent=gone(record))
     append(tmp_path, 0, {"kind": "end", "state": "failed", "reason": "ValueError: x"})

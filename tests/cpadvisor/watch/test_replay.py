@@ -125,6 +125,8 @@ def test_an_attempt_before_a_resume_ends_and_another_begins(tmp_path: Path) -> N
     run.begin(103.0, resumed_from=1)
     run.step(106.0, 2, loss=3.0)
     run.end(108.0, "done")
+    # What lies in the files is of the last attempt.
+    (run.directory / "log-agent.txt").write_text("  rank : 1 (local_rank: 1)\n  exitcode : -9 (pid: 9)\n")
     replay = Replay(run.directory)
     assert replay.duration_s == 107.0
     told = states(replay, 0, 5, 50, 99.5, 102, 103, 106, 107)
