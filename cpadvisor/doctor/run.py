@@ -111,7 +111,14 @@ def _like_ones(product: str, count: int, *, name: str) -> Node:
 
 def _for_the_file(one: Diagnosis, facts: RunFacts) -> Diagnosis:
     """Mends that change the config say that the run itself goes on, or has to be launched again."""
-    return replace(one, mends=tuple(_told_for_a_run(mend, facts) for mend in one.mends))
+    able = any(mend.changes for mend in one.mends)
+    mends = [mend for mend in one.mends if not (able and _leads_here(mend))]
+    return replace(one, mends=tuple(_told_for_a_run(mend, facts) for mend in mends))
+
+
+def _leads_here(mend: Mend) -> bool:
+    """Whether a mend only sends the user to the doctor, who is at work already."""
+    return not mend.changes and (mend.command or "").startswith("cpadvisor doctor ")
 
 
 def _told_for_a_run(mend: Mend, facts: RunFacts) -> Mend:

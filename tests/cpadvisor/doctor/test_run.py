@@ -121,6 +121,14 @@ def test_a_loss_that_became_nan_is_mended_by_the_card_s_rate(run):
     assert "learning_rate: 1.0e-05" in Path(str(run.record.config)).read_text()
 
 
+def test_a_mend_that_only_leads_to_the_doctor_gives_way_to_one_that_changes_the_file(run):
+    lead = {"mend": "lower learning_rate", "command": "cpadvisor doctor a --symptom nan"}
+    view = with_failure(run.whole(), kind="not_a_number", headline="the loss of step 3 is nan", **lead)
+    assert [bool(mend.changes) for mend in judged(run, view)["failure"].mends] == [True]
+    view = with_failure(run, kind="exception", headline="x", **lead)
+    assert [mend.text for mend in judged(run, view)["failure"].mends] == ["lower learning_rate"]
+
+
 def test_a_run_out_of_memory_is_given_every_knob_with_its_peak(tmp_path):
     run = SoundRun(tmp_path / "run", config=SMALL_H100, layout={"cp": 4, "dp_shard": 2}, world=8, gpus=tuple(range(8)))
     for rank in range(8):
