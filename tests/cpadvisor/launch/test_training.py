@@ -1,5 +1,6 @@
 """The real trainer under the real torchrun, on two CPU processes."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -100,3 +101,23 @@ def test_a_config_that_the_trainer_refuses_starts_nothing_and_is_told_in_its_wor
     assert "sample_packing true: the bundled trainer does not pack documents; set it to false" in told
     assert "seed -4 is not a whole number from 0 up" in told
     assert list(runs.iterdir()) == []
+
+
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
+    real_config: Callable[[int], Path], runs: Path, poll_until: Callable[..., RunView]
+) -> None:
+    config = real_config(8)
+    config.write_text(config.read_text().replace('save_strategy: "no"', "save_strategy: steps\nsave_steps: 2"))
+    run_dir = launch.start(config, runs=runs)
+    running = poll_until(run_dir, lambda view: (view.step or 0) >= 5 or view.is_final, seconds=120)
+    victim = running.ranks[0].pid
+    assert victim is not None and not running.is_final, (running.reason, tail(run_dir, 0, 20))
+    os.kill(victim, signal.SIGKILL)
+    assert launch.wait(run_dir, poll_s=0.1).state == "failed"
+    launch.resume(run_dir)
+    view = launch.wait(run_dir, poll_s=0.1)
+    assert (view.state, view.exit, view.step) == ("done", 0, 8), (view.reason, tail(run_dir, 0, 20))
+    assert [step for step, _ in view.loss] == list(range(1, 9))
+    lines = (run_dir / "events-rank0.jsonl").read_text().splitlines()
+    starts = [event["resumed_from"] for event in map(json.loads, lines) if event["kind"] == "start"]
+    assert starts[0] is None and starts[1] in (4, 6)
