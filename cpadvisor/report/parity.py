@@ -8,7 +8,7 @@ from cpadvisor.parity.readings import Reading
 from cpadvisor.parity.running import Outcome
 from cpadvisor.parity.verdict import Check, StepPair, Verdict
 from cpadvisor.report.table import table
-from cpadvisor.report.wrap import indented
+from cpadvisor.report.wrap import indented, wrap
 from cpadvisor.units import DASH, format_tokens
 
 SCHEMA = 1
@@ -99,8 +99,8 @@ def _check_words(check: Check) -> str:
 
 def _conclusion(outcome: Outcome) -> Iterator[str]:
     verdict = outcome.verdict
-    yield from (f"note: {note}" for note in outcome.notes)
-    yield from (f"warning: {warning}" for warning in outcome.warnings)
+    told = [*(f"note: {note}" for note in outcome.notes), *(f"warning: {warning}" for warning in outcome.warnings)]
+    yield from (line for text in told for line in wrap(text, WIDTH))
     yield f"runs: {outcome.parallel.directory.name}, {outcome.whole.directory.name}"
     yield f"verdict: {verdict.word}{_because(verdict)}"
 
