@@ -56,9 +56,8 @@ def _about_links(problem: Problem, candidate: Candidate, links: Links) -> list[s
     found: list[str] = []
     layout, ring = candidate.layout, links["cp_ring" if candidate.cp_method == "ring" else "cp"]
     if layout.cp > 1 and ring.crosses_nodes:
-        found.append(
-            f"the cp group of {layout.cp} spans nodes: each hop is held to {format_rate(ring.bytes_per_s)} (card T3, T4)"
-        )
+        rate = format_rate(ring.bytes_per_s)
+        found.append(f"the cp group of {layout.cp} spans nodes: each hop is held to {rate} (card T3, T4)")
     elif layout.cp > 1 and not problem.gpu.is_cpu and not is_nvlink(ring.worst):
         found.append(f"the cp group crosses {ring.worst}: {format_rate(ring.bytes_per_s)} a hop, no NVLink (card K5)")
     if layout.tp > 1 and not is_nvlink(links["tp"].worst):
