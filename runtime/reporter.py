@@ -86,17 +86,21 @@ class Reporter:
             self._cannot_write(error, where)
 
     def end(self, state: str, reason: str | None = None, **facts: object) -> None:
-        """The last event: done, failed or stopped; a failure's `cause` is its kind. Nothing is written after it."""
+        """The last event: done, failed or stopped; a failure's `cause` is its kind. Nothing is written after it.
+
+        `step` is the last that was finished, `in_step` the one under way.
+        """
         with self._lock:
             if self._ended:
                 return
             self._ended = True
+            told = {"state": state, "reason": reason, "step": self.step, "in_step": self.progress.step, **facts}
             try:
-                self._events.emit("end", state=state, reason=reason, step=self.step, **facts)
+                self._events.emit("end", **told)
             except OSError:
                 disk.drop_ballast(self._run_dir)
                 with suppress(OSError):  # without space for a line of its own it is told by the exit status alone
-                    self._events.emit("end", state=state, reason=reason, step=self.step, **facts)
+                    self._events.emit("end", **told)
 
     def _cannot_write(self, error: OSError, path: Path) -> NoReturn:
         failure = disk.failure(error, path)

@@ -31,6 +31,7 @@ class Failure:
     rank: int | None = None
     """The rank that failed first, or that the others wait for."""
     step: int | None = None
+    """The step in which it went wrong."""
     term: str | None = None
     """The memory term that exceeded its prediction, for out_of_memory."""
     evidence: tuple[str, ...] = ()

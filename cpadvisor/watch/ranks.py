@@ -109,7 +109,7 @@ class RankEvents:
             reason=text(event, "reason"),
             t=number(event, "t") or 0.0,
             kind=text(event, "cause"),
-            step=whole(event, "step"),
+            step=whole(event, "in_step") or whole(event, "step"),  # older trainers tell the last finished one alone
         )
 
 

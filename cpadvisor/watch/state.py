@@ -18,6 +18,7 @@ class End:
     kind: str | None = None
     """One of Failure's kinds, where the trainer knew it."""
     step: int | None = None
+    """The step that was under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

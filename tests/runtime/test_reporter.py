@@ -50,9 +50,11 @@ def events(folder: Path) -> list[dict[str, Any]]:
 def test_the_end_of_a_failure_carries_its_cause(tmp_path: Path) -> None:
     reporter = Reporter(tmp_path, rank=0)
     reporter.step = 2
+    reporter.progress.enter("forward", step=3)
     reporter.end("failed", "loss is nan", cause="not_a_number", ranks=[1])
     (end,) = events(tmp_path)
-    assert (end["kind"], end["state"], end["reason"], end["step"]) == ("end", "failed", "loss is nan", 2)
+    assert (end["kind"], end["state"], end["reason"]) == ("end", "failed", "loss is nan")
+    assert (end["step"], end["in_step"]) == (2, 3)  # the last that was finished, and the one under way
     assert (end["cause"], end["ranks"]) == ("not_a_number", [1])
 
 
@@ -134,10 +136,10 @@ def test_a_directory_that_is_gone_ends_the_run_and_is_not_made_again(tmp_path: P
     run_dir = tmp_path / "run"
     reporter = Reporter(run_dir, rank=0)
     reporter.emit("step", step=1)
-    if how == "removed":
-        shutil.rmtree(run_dir)
-    else:
+    if how == "moved":
         run_dir.rename(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(run_dir)
     if how == "replaced":
         run_dir.mkdir()
         events_path(run_dir, 0).write_text("")

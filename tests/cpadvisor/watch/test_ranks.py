@@ -61,12 +61,17 @@ def test_another_process_forgets_the_end_the_shortage_and_the_steps_of_the_one_b
     rank.says("step", step=1)
     rank.says("memory", allocated_bytes=5, peak_allocated_bytes=9)
     rank.says("out_of_memory", step=2)
-    seen = rank.says("end", state="failed", reason="x", cause="out_of_memory", step=2)
+    seen = rank.says("end", state="failed", reason="x", cause="out_of_memory", step=1, in_step=2)
     assert seen.end is not None and (seen.end.kind, seen.end.step) == ("out_of_memory", 2)
     assert seen.out_of_memory is not None
     seen = rank.says("process", pid=50, pid_start=9)
     assert (seen.end, seen.out_of_memory, seen.finished_steps, seen.start, seen.door) == (None, None, 0, {}, None)
     assert (seen.step, seen.peak_bytes) == (1, 9)
+
+
+def test_an_end_without_the_step_under_way_tells_the_last_that_was_finished() -> None:
+    seen = Rank().says("end", state="failed", reason="x", step=4)
+    assert seen.end is not None and seen.end.step == 4
 
 
 def test_the_longest_checkpoint_and_the_largest_peak_stay() -> None:
