@@ -33,6 +33,7 @@ class EventWriter:
         self.path = events_path(run_dir, rank)
         self._seq = _next_seq(self.path)
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._counts_links = os.fstat(self._fd).st_nlink > 0
 
     def emit(self, kind: str, **fields: object) -> None:
         """Write one event. Numbers that are not finite become null: JSON has no NaN.
@@ -51,13 +52,15 @@ class EventWriter:
         self._seq += 1
 
     def is_in_place(self) -> bool:
-        """Whether the file still lies under its name; False once its folder was removed or moved."""
+        """Whether the file still lies under its name; False once its folder was removed or moved.
+
+        Inode numbers are not compared: some network file systems give a file another one at each look.
+        """
         try:
-            found = self.path.stat()
+            self.path.stat()
         except OSError as error:
             return error.errno not in _GONE
-        own = os.fstat(self._fd)
-        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+        return os.fstat(self._fd).st_nlink > 0 or not self._counts_links
 
     def close(self) -> None:
         """Close the file; emitting afterwards is an error."""

@@ -1,6 +1,7 @@
-"""The pool of gloo processes that the runtime's tests share."""
+"""The pool of gloo processes that the runtime's tests share, and a folder for sockets."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,3 +18,10 @@ def gloo_pool() -> Iterator[GlooPool]:
     pool = GlooPool()
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose name leaves room in the 108 bytes of a socket's address, as pytest's own may not."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="t-") as folder:
+        yield Path(folder)

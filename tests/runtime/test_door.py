@@ -18,12 +18,11 @@ from runtime.progress import Progress
 
 
 @pytest.fixture
-def short_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = tmp_path / "u"
-    folder.mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == [], "a closed door leaves nothing"
+def user_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where doors are opened; a closed one leaves nothing there."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_folder))
+    yield short_folder
+    assert list(short_folder.iterdir()) == []
 
 
 def from_another_thread(path: Path) -> dict[str, object]:
@@ -34,7 +33,7 @@ def from_another_thread(path: Path) -> dict[str, object]:
     return found[0]
 
 
-def test_the_door_tells_where_the_main_thread_is(short_folder: Path) -> None:
+def test_the_door_tells_where_the_main_thread_is(user_folder: Path) -> None:
     progress = Progress()
     door = Door(rank=3, progress=progress)
     path = door.open()
@@ -51,7 +50,7 @@ def test_the_door_tells_where_the_main_thread_is(short_folder: Path) -> None:
     door.close()
 
 
-def test_only_this_user_reaches_it(short_folder: Path) -> None:
+def test_only_this_user_reaches_it(user_folder: Path) -> None:
     door = Door(rank=0, progress=Progress())
     path = door.open()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -59,7 +58,7 @@ def test_only_this_user_reaches_it(short_folder: Path) -> None:
     door.close()
 
 
-def test_a_second_door_of_a_process_answers_for_itself(short_folder: Path) -> None:
+def test_a_second_door_of_a_process_answers_for_itself(user_folder: Path) -> None:
     for rank in (1, 2):
         door = Door(rank=rank, progress=Progress())
         assert json.loads(ask(str(door.open())))["rank"] == rank
@@ -114,15 +113,14 @@ def left_behind(folder: Path, name: str, *, listens: bool, age_s: float) -> tupl
 
 
 def test_doors_of_killed_processes_are_taken_away_and_those_of_live_ones_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "u"
-    folder.mkdir()
+    folder = short_folder
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     dead, _ = left_behind(folder, "dead", listens=False, age_s=3600)
     opening, _ = left_behind(folder, "new", listens=False, age_s=1)
     alive, listener = left_behind(folder, "live", listens=True, age_s=3600)
-    foreign = folder / "somebody-else"
+    foreign = folder / "foreign"
     foreign.mkdir()
     door = Door(rank=0, progress=Progress())
     door.open()

@@ -124,29 +124,27 @@ def test_a_rank_that_waits_for_its_peer_in_vain_still_stops_on_sigterm(tmp_path:
     assert not Path(process["door"]).parent.exists()
 
 
-def test_each_rank_introduces_itself_before_it_builds_anything(tmp_path: Path) -> None:
+def test_a_process_says_who_it_is_before_anything_else_and_a_fault_that_is_none_is_refused(tmp_path: Path) -> None:
     path = write_folder(tmp_path)
     (tmp_path / "run.json").write_text("{}")
-    (tmp_path / "model" / "config.json").write_text("{")  # nothing can be built of it
-    result = train(path)
+    result = train(path, CPADVISOR_FAULT="hung:step=1")
     assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("error: CPADVISOR_FAULT: 'hung:step=1': unknown fault 'hung'")
     process, end = events(tmp_path)
     assert (process["kind"], process["rank"], process["host"]) == ("process", 0, socket.gethostname())
     assert process["pid_start"] > 0
     assert (end["state"], end["cause"]) == ("failed", "config")
 
 
-def test_a_rank_that_hangs_and_one_that_waits_for_it_answer_at_their_doors(tmp_path: Path) -> None:
+def test_a_rank_that_hangs_and_one_that_waits_for_it_answer_at_their_doors(tmp_path: Path, short_folder: Path) -> None:
     path = write_folder(tmp_path, context_parallel_size=2)
     (tmp_path / "run.json").write_text("{}")
-    runtime_dir = tmp_path / "user"
-    runtime_dir.mkdir()
-    planted = {"CPADVISOR_FAULT": "hang:rank=1,step=2", "XDG_RUNTIME_DIR": str(runtime_dir)}
+    planted = {"CPADVISOR_FAULT": "hang:rank=1,step=2", "XDG_RUNTIME_DIR": str(short_folder)}
     with started(torchrun(path, 2), tmp_path, **planted) as agent:
         for rank in (0, 1):
             wait_for_step(tmp_path, rank, 1)
         doors = [of_kind(tmp_path, "process", rank)[0]["door"] for rank in (0, 1)]
-        assert all(Path(door).is_relative_to(runtime_dir) for door in doors)
+        assert all(Path(door).is_relative_to(short_folder) for door in doors)
         assert [stat.S_IMODE(Path(door).stat().st_mode) for door in doors] == [0o600, 0o600]
         assert [stat.S_IMODE(Path(door).parent.stat().st_mode) for door in doors] == [0o700, 0o700]
         waiting, hanging = _answers_at_rest(doors)
@@ -162,7 +160,7 @@ def test_a_rank_that_hangs_and_one_that_waits_for_it_answer_at_their_doors(tmp_p
     for rank in (0, 1):
         assert of_kind(tmp_path, "end", rank)[0]["state"] == "stopped"
         assert not is_alive(of_kind(tmp_path, "process", rank)[0]["pid"])
-    assert list(runtime_dir.iterdir()) == []
+    assert list(short_folder.iterdir()) == []
 
 
 def _answers_at_rest(doors: list[str]) -> list[dict[str, Any]]:
@@ -174,20 +172,6 @@ def _answers_at_rest(doors: list[str]) -> list[dict[str, Any]]:
             return answers
         time.sleep(0.1)
     raise AssertionError(f"the ranks did not come to rest: {answers}")
-
-
-def test_an_exception_of_one_rank_is_its_own_and_its_peer_falls_after_it(tmp_path: Path) -> None:
-    path = write_folder(tmp_path, context_parallel_size=2, save_strategy="no")
-    (tmp_path / "run.json").write_text("{}")
-    result = train_on(path, 2, CPADVISOR_FAULT="exception:rank=1,step=3")
-    assert result.returncode == 1
-    peer, own = (of_kind(tmp_path, "end", rank)[0] for rank in (0, 1))
-    assert (own["state"], own["cause"], own["step"]) == ("failed", "exception", 2)
-    assert own["reason"] == "RuntimeError: planted fault exception:rank=1,step=3"
-    assert own["t"] < peer["t"]
-    for rank in (0, 1):
-        (warning,) = of_kind(tmp_path, "warning", rank)
-        assert (warning["rule"], "exception:rank=1,step=3" in warning["message"]) == ("planted_fault", True)
 
 
 def test_a_loss_without_a_number_names_step_and_rank(tmp_path: Path) -> None:
@@ -256,13 +240,6 @@ def test_a_ring_that_drops_what_arrives_errs_from_the_first_step_and_says_that_i
     assert all(abs(loss / truth - 1) > 1e-4 for loss, truth in zip(wrong, right, strict=True))
 
 
-def test_a_fault_that_is_none_is_refused(tmp_path: Path) -> None:
-    path = write_folder(tmp_path)
-    result = train(path, CPADVISOR_FAULT="hung:step=1")
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("error: CPADVISOR_FAULT: 'hung:step=1': unknown fault 'hung'")
-
-
 def test_a_run_whose_directory_vanishes_ends_in_words_and_makes_it_not_again(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
@@ -320,24 +297,6 @@ def test_a_log_that_finds_no_space_ends_the_run_too_and_leaves_with_1(
     on_small_disk(request, tmp_path / "disk", 256, log_to_a_full_disk)
 
 
-def test_a_training_state_that_finds_no_space_leaves_no_part_of_itself(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    def save_on_a_small_disk(disk: Path) -> None:
-        # Weights and moments are 3 x 4 x 49,312 bytes and more; the disk has 640 KiB, and a text of 97 KiB on it.
-        path = write_folder(disk, save_steps=2, save_strategy="steps", context_parallel_size=2)
-        (disk / "run.json").write_text("{}")
-        result = train_on(path, 2)
-        assert result.returncode == 1
-        for rank in (0, 1):
-            end = events(disk, rank)[-1]
-            assert (end["kind"], end["cause"], end["step"]) == ("end", "disk_full", 2), result.stderr
-            assert f"cannot write {disk / 'checkpoints' / 'step-2.partial'}: No space left on device" in end["reason"]
-        assert list((disk / "checkpoints").iterdir()) == []
-
-    on_small_disk(request, tmp_path / "disk", 640, save_on_a_small_disk)
-
-
 def test_a_run_interrupted_after_a_training_state_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
@@ -347,6 +306,10 @@ def test_a_run_interrupted_after_a_training_state_goes_on_as_if_it_had_never_sto
     assert train_on(whole / "config.yaml", 2).returncode == 0
     assert train_on(broken / "config.yaml", 2, CPADVISOR_FAULT="exception:rank=0,step=6").returncode == 1
     assert [event["step"] for event in of_kind(broken, "step")] == [1, 2, 3, 4, 5]
+    own, peer = (of_kind(broken, "end", rank)[0] for rank in (0, 1))
+    assert (own["state"], own["cause"], own["step"]) == ("failed", "exception", 5)
+    assert own["reason"] == "RuntimeError: planted fault exception:rank=0,step=6"
+    assert own["t"] < peer["t"], "the peer falls after it"
     assert train_on(broken / "config.yaml", 2, CPADVISOR_RESUME="1").returncode == 0
     first, second = of_kind(broken, "start")
     assert (first["resumed_from"], second["resumed_from"]) == (None, 4)

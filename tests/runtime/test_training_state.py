@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from gloo_pool import GlooPool, RankError
+from small_disk import fill, on_small_disk
 from tiny_run import make_trainer, silent, whole, write_folder
 from torch import Tensor
 
 from runtime import resume, state_folders, training_state
-from runtime.errors import TrainerError, VanishedError
+from runtime.errors import DiskFullError, TrainerError, VanishedError
 
 LAYOUTS = [
     {"dp_shard_size": 1, "context_parallel_size": 2},
@@ -131,6 +132,44 @@ def saved_names(rank: int, world: int, path: Path) -> list[str]:
 def test_the_last_two_are_kept(gloo_pool: GlooPool, tmp_path: Path) -> None:
     path = folder_with(tmp_path, "run", context_parallel_size=2)
     assert gloo_pool.run(2, saved_names, path) == [["step-3", "step-4"]] * 2
+
+
+def save_twice(rank: int, world: int, path: Path) -> list[str]:
+    """What is said where the first state finds no space, and the second does."""
+    trainer = make_trainer(path)
+    trainer.step(0, silent(path.parent.parent))
+    said: list[str] = []
+    for _ in range(2):
+        try:
+            training_state.save(
+                trainer.config.run_dir, 1, model=trainer.model, optimizer=trainer.optimizer, keep=2, rank=rank
+            )
+        except DiskFullError as error:
+            said.append(str(error))
+        torch.distributed.barrier()
+        if rank == 0:
+            (path.parent / "filler").unlink(missing_ok=True)
+        torch.distributed.barrier()
+    return said
+
+
+def test_a_state_without_space_is_told_by_every_rank_and_leaves_no_part_of_itself(
+    gloo_pool: GlooPool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    def save_on_a_full_disk(disk: Path) -> None:
+        run_dir = disk / "run"
+        run_dir.mkdir()
+        (run_dir / "run.json").write_text("{}")
+        path = write_folder(run_dir, context_parallel_size=2)
+        fill(run_dir, leave_kib=200)
+        for said in gloo_pool.run(2, save_twice, path):
+            assert len(said) == 1
+            assert f"cannot write {run_dir}/checkpoints/step-1.partial: No space left on device (" in said[0]
+        assert [entry.name for entry in (run_dir / "checkpoints").iterdir()] == ["step-1"]
+        assert state_folders.newest_whole(run_dir) == (1, ())
+
+    # Weights and moments take 3 x 4 x 49,312 bytes and as much again in headers.
+    on_small_disk(request, tmp_path / "disk", 2048, save_on_a_full_disk)
 
 
 def save_into_a_gone_directory(rank: int, world: int, path: Path) -> str:
