@@ -81,7 +81,8 @@ def test_a_run_that_the_app_started_has_nothing_of_the_app_and_outlives_it(here:
     run_dir = here.first_run()
     here.until(run_dir, lambda view: all(rank.pid for rank in view.ranks))
     for pid in processes_of(run_dir):
-        assert not terminals_of(pid)
+        assert controlling_terminal(pid) == "0"
+        assert open_files(pid) & open_files(app.app) <= {"/dev/null"}
     os.kill(app.app, signal.SIGKILL)
     assert app.wait_for_status() == 128 + signal.SIGKILL
     app.assert_whole()
@@ -91,16 +92,29 @@ def test_a_run_that_the_app_started_has_nothing_of_the_app_and_outlives_it(here:
     here.assert_left()
 
 
-def terminals_of(pid: int) -> list[str]:
-    """What of a terminal a process holds: as its controlling one, or behind a descriptor."""
-    held: list[str] = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        held += [f"controlling terminal {fields[4]}"] if fields[4] != "0" else []  # proc(5): tty_nr
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                held += [str(entry.readlink())] if str(entry.readlink()).startswith(("/dev/pts", "/dev/tty")) else []
-    return held
+def controlling_terminal(pid: int) -> str:
+    """Field 7 of /proc/<pid>/stat, 0 for none (proc(5): tty_nr)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[4]
+
+
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of a process lead to; kinds without a name of their own are left out."""
+    links: set[str] = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.add(str(entry.readlink()))
+    return {link for link in links if not link.startswith("anon_inode:")}
+
+
+def test_a_launch_in_the_foreground_of_a_terminal_that_goes_away_goes_on(here: Scene) -> None:
+    terminal = here.app("launch", str(here.config))
+    terminal.shows("step 1/")
+    terminal.hang_up()
+    run_dir = here.first_run()
+    view = here.trains(run_dir)
+    here.trains(run_dir, beyond=view.step or 0)
+    here.assert_stopped(run_dir, state="stopped")
+    here.assert_left()
 
 
 def test_two_apps_on_one_run_agree(here: Scene) -> None:

@@ -108,12 +108,12 @@ def refuse_running(root: Path, indices: tuple[int, ...]) -> None:
     for run_dir in list_runs(root):
         try:
             record = read_record(run_dir)
-        except LaunchError:  # no launch of ours can be told from it; `cpadvisor runs` names it
+            shared = sorted(set(record.gpus or ()) & set(indices))
+            if not shared or record.boot_id != boot_id():
+                continue
+            state = Monitor(run_dir).poll().state
+        except LaunchError:  # no launch of ours can be told from it, or it is deleted just now
             continue
-        shared = sorted(set(record.gpus or ()) & set(indices))
-        if not shared or record.boot_id != boot_id():
-            continue
-        state = Monitor(run_dir).poll().state
         if state in LIVE_STATES:
             raise LaunchError(
                 f"run {record.run} is {state} on GPU {_names(shared)}; wait for it, end it with "
