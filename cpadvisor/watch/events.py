@@ -5,9 +5,12 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from runtime.telemetry import VERSION
+
+HEAD_BYTES = 256
+"""The first event of a file names a process and a time: no two files begin alike."""
 
 
 class Events(Protocol):
@@ -34,7 +37,8 @@ class EventFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
-        self._inode: int | None = None
+        self._head = b""
+        """How the file began when it was first read. Some network file systems give it another inode at each look."""
         self.versions: set[str] = set()
         self.unread = 0
 
@@ -46,19 +50,21 @@ class EventFile:
     def _new_lines(self) -> list[bytes]:
         try:
             with self._path.open("rb") as file:
-                self._begin_anew_where_replaced(file.fileno())
+                self._begin_anew_where_replaced(file)
                 file.seek(self._offset)
                 data = file.read()
         except OSError:
             return []
         whole = data[: data.rfind(b"\n") + 1]
+        if self._offset == 0:
+            self._head = whole[:HEAD_BYTES]
         self._offset += len(whole)
         return whole.splitlines()
 
-    def _begin_anew_where_replaced(self, descriptor: int) -> None:
-        told = os.fstat(descriptor)
-        if told.st_ino != self._inode or told.st_size < self._offset:
-            self._inode, self._offset = told.st_ino, 0
+    def _begin_anew_where_replaced(self, file: BinaryIO) -> None:
+        is_cut = os.fstat(file.fileno()).st_size < self._offset
+        if is_cut or file.read(len(self._head)) != self._head:
+            self._offset = 0
 
     def _read(self, line: bytes) -> dict[str, Any] | None:
         event = read_event(line)

@@ -103,4 +103,4 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         told = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_ino
+    return told.st_mtime_ns, told.st_size

@@ -39,6 +39,16 @@ def test_a_file_put_in_its_place_is_read_from_its_first_line(path: Path) -> None
     assert steps(events) == [7, 8, 9]
 
 
+def test_a_file_that_gets_another_inode_at_each_look_is_read_once(path: Path) -> None:
+    events = EventFile(path)
+    path.write_bytes(line(1) + line(2))
+    assert steps(events) == [1, 2]
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes() + line(3))
+    copy.replace(path)
+    assert steps(events) == [3]
+
+
 def test_a_file_that_was_cut_is_read_from_its_first_line(path: Path) -> None:
     events = EventFile(path)
     path.write_bytes(line(1) + line(2) + line(3))
