@@ -135,15 +135,18 @@ def _cp_forward(candidate: Candidate, links: Links, attention: float) -> tuple[f
 
 
 def _cp_backward(candidate: Candidate, links: Links, layer: LayerSeconds) -> tuple[float, float]:
-    """As forward; the ring carries K and V cp - 1 hops and float32 dK and dV cp hops, all-gather reduces dK and dV."""
+    """As forward; the ring carries K and V and, a step behind, float32 dK and dV; all-gather reduces dK and dV.
+
+    Both make cp - 1 hops: the first of K and V goes alone, the last of dK and dV has nothing left to compute beside it.
+    """
     if candidate.cp_method != "ring":
         exposed, hidden = _cp_forward(candidate, links, layer.attention_backward)
         return exposed * (2 if candidate.layout.cp > candidate.ulysses else 1), hidden
-    both = traffic.hop_bytes(candidate) + traffic.gradient_hop_bytes(candidate)
-    hop = links["cp_ring"].exchange(both)
-    exposed, hidden = _hops(candidate, hop, hops=candidate.layout.cp - 1, attention=layer.attention_backward)
-    # The last hop brings dK and dV home, with nothing left to compute beside it.
-    return exposed + links["cp_ring"].exchange(traffic.gradient_hop_bytes(candidate)), hidden
+    link, cp, attention = links["cp_ring"], candidate.layout.cp, layer.attention_backward
+    kv, gradient = traffic.hop_bytes(candidate), traffic.gradient_hop_bytes(candidate)
+    first, first_hidden = _hops(candidate, link.exchange(kv), hops=1, attention=attention)
+    middle, middle_hidden = _hops(candidate, link.exchange(kv + gradient), hops=cp - 2, attention=attention)
+    return first + middle + link.exchange(gradient), first_hidden + middle_hidden
 
 
 def _hops(candidate: Candidate, hop: float, *, hops: int, attention: float) -> tuple[float, float]:
