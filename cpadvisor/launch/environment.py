@@ -50,6 +50,8 @@ def run_environment(
         return env
     env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    if "PYTORCH_ALLOC_CONF" not in env:  # its newer name, which wins
+        env.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # long sequences fragment the allocator
     # NVLink SHARP multicast takes memory of every GPU for collectives that a ring does not use.
     env.setdefault("NCCL_NVLS_ENABLE", "0")
     env.setdefault("NCCL_RAS_ADDR", f"localhost:{free_port()}")

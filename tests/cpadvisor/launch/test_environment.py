@@ -39,6 +39,13 @@ def test_what_the_user_set_stays() -> None:
     assert {name: env[name] for name in own} == own
 
 
+def test_the_allocator_of_a_gpu_gets_segments_that_grow_unless_the_user_chose() -> None:
+    assert environment({}, devices=("0",))["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in environment({}, devices=None)
+    own = environment({"PYTORCH_ALLOC_CONF": "max_split_size_mb:512"}, devices=("0",))
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in own
+
+
 def test_the_trainer_comes_before_the_users_own_folders() -> None:
     env = environment({"PYTHONPATH": "/home/me/flash", "PATH": "/usr/bin"}, devices=None)
     assert env["PYTHONPATH"] == "/runs/r/code:/home/me/flash"
