@@ -12,7 +12,7 @@ from typing import NoReturn
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from runtime import config as configs
-from runtime import faults, job, mesh, process, resume, shortage
+from runtime import faults, mesh, process
 from runtime.door import Door, DoorError
 from runtime.errors import TrainerError
 from runtime.reporter import Reporter
@@ -54,20 +54,34 @@ def _read(path: Path) -> tuple[TrainConfig, Reporter]:
 def _train(config: TrainConfig, reporter: Reporter, door: Door) -> None:
     try:
         _introduce(reporter, door)
-        fault = faults.asked(os.environ, config.sizes)
-        if fault is not None:
-            reporter.warn(faults.RULE, fault.announcement)
-        job.run(config, reporter, fault=fault, resumes=resume.is_asked(os.environ))
+        _run(config, reporter)
     except TrainerError as error:
         reporter.end("failed", str(error), cause=error.kind, **error.facts)
         _leave_with(error)
     except BaseException as error:
-        if shortage.is_shortage(error):
-            reporter.end("failed", shortage.reason(error), cause="out_of_memory")
-        else:
-            reporter.end("failed", f"{type(error).__name__}: {error}", cause="exception")
+        reason, cause = _told(error)
+        reporter.end("failed", reason, cause=cause)
         raise
     reporter.end("done")
+
+
+def _run(config: TrainConfig, reporter: Reporter) -> None:
+    # Imported after the first event: these parts of torch take seconds to load.
+    from runtime import job, resume
+
+    fault = faults.asked(os.environ, config.sizes)
+    if fault is not None:
+        reporter.warn(faults.RULE, fault.announcement)
+    job.run(config, reporter, fault=fault, resumes=resume.is_asked(os.environ))
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """The reason and the cause of an end that no TrainerError explains."""
+    from runtime import shortage
+
+    if shortage.is_shortage(error):
+        return shortage.reason(error), "out_of_memory"
+    return f"{type(error).__name__}: {error}", "exception"
 
 
 def _introduce(reporter: Reporter, door: Door) -> None:
