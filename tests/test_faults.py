@@ -60,7 +60,7 @@ def test_a_signal_to_the_app_leaves_run_and_terminal_whole(here: Scene, number: 
     other = here.app("attach", rows=24, columns=140)  # the newest that lives, from another terminal
     other.shows(run_dir.name)
     here.assert_stopped(run_dir, state="stopped")
-    other.shows("stopped")
+    other.shows("stopped on request")
     here.assert_left(other)
 
 
@@ -125,7 +125,7 @@ def test_two_apps_on_one_run_agree(here: Scene) -> None:
     second.shows("Stop")
     second.press("X")
     for app in (first, second):
-        app.shows("stopped")
+        app.shows("stopped on request")
     assert here.ended(run_dir)["state"] == "stopped"
     here.assert_stopped(run_dir, state="stopped")
     here.assert_left(first, second)
@@ -140,7 +140,7 @@ def test_sigterm_to_torchrun_stops_the_run_and_is_told(here: Scene) -> None:
     told = here.ended(run_dir)
     assert (told["state"], told["failure"]) == ("stopped", None)
     assert told["reason"].startswith("SIGTERM at step ")
-    app.shows("stopped")
+    app.shows("SIGTERM at step")
     here.assert_stopped(run_dir, state="stopped")
     here.assert_left(app)
 
@@ -158,7 +158,7 @@ def test_ranks_go_on_without_torchrun_until_they_are_stopped(here: Scene) -> Non
     assert any(warning.startswith("torchrun is gone and its ranks go on") for warning in told["warnings"])
     app.shows("torchrun is gone")
     here.assert_stopped(run_dir, state="stopped")
-    app.shows("stopped")
+    app.shows("stopped on request")
     here.assert_left(app)
 
 
@@ -214,7 +214,7 @@ def test_a_rank_that_is_halted_is_told_and_ended(here: Scene) -> None:
     assert told["failure"]["command"] == f"kill -CONT {rank_of(view, 1)}"
     app.shows("hung")
     here.assert_stopped(run_dir, state="stopped")
-    app.shows("stopped")
+    app.shows("stopped on request")
     here.assert_left(app)
 
 
@@ -226,7 +226,7 @@ def test_a_rank_that_is_halted_and_let_go_trains_on(here: Scene) -> None:
     here.trains(run_dir, beyond=(hung.step or 0) + 1)
     assert here.told("watch", "--once", run_dir.name)["failure"] is None
     here.assert_stopped(run_dir, state="stopped")
-    app.shows("stopped")
+    app.shows("stopped on request")
     here.assert_left(app)
 
 

@@ -94,7 +94,7 @@ def test_a_run_is_left_in_one_session_and_attached_in_others_of_other_sizes(here
     tmux.shows("second", "Stop")
     tmux.press("second", "X")
     for session in ("second", "third"):
-        tmux.shows(session, "stopped")
+        tmux.shows(session, "stopped on request")
         tmux.press(session, "q")
     assert processes_of(run_dir) == []
     end = time.monotonic() + LONGEST_S
