@@ -65,17 +65,21 @@ class CpadvisorApp(Archive, House):
         self._start("machine", partial(self._work.machine, self._first_request))
         if self._first_run is not None:
             self.follow(self._first_run)
-        self.call_after_refresh(self.action_stage, self.current_mode)
+        self.call_after_refresh(self._arrive)
 
     # What the user does.
 
     async def action_stage(self, mode: str) -> None:
         """Go to a screen, with the session as it is now."""
         await self.switch_mode(mode)
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """Show the session on the screen that is seen now, and begin what this screen shows."""
         self.watch_session(self.session)
-        if mode == "doctor":
+        if self.current_mode == "doctor":
             self.examine_if_new()
-        elif mode == "runs":
+        elif self.current_mode == "runs":
             self.renew_history()
 
     @on(Tab.Chosen)
