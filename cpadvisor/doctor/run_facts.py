@@ -37,7 +37,7 @@ class RankFacts:
     ring: tuple[Mapping[str, Any], ...] = ()
     """`nccl` events of the group cp since then, one a step."""
     warnings: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
-    """Rule to message."""
+    """Rule to message, of the newest process."""
     out_of_memory: Mapping[str, Any] | None = None
     grad_norm: tuple[tuple[int, float | None], ...] = ()
     """(step, norm before clipping); None where it was no number."""
@@ -91,8 +91,12 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
     warnings: dict[str, str] = {}
     lack: Mapping[str, Any] | None = None
     norms: list[tuple[int, float | None]] = []
+    announced = False
     for event in EventFile(events_path(run_dir, rank)).poll():
         kind = event["kind"]
+        if kind == "process" or (kind == "start" and start and not announced):
+            warnings = {}
+        announced = kind == "process" or (announced and kind != "start")
         if kind == "start":
             start, ring, lack = event, [], None
         elif kind == "nccl" and event.get("group") == "cp" and whole(event, "bytes") is not None:

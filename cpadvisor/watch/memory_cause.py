@@ -10,7 +10,7 @@ from typing import Any
 
 from cpadvisor.plan.memory import COMMUNICATOR_BYTES, CONTEXT_BYTES
 from cpadvisor.units import GIB, format_bytes
-from cpadvisor.watch.events import number, numbers, text
+from cpadvisor.watch.events import number, numbers, text, whole
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "parameters": ("parameters",),
@@ -69,6 +69,8 @@ class MemoryCause:
     """Where the memory went."""
 
     phase: str | None
+    step: int | None
+    """The one that was under way; None while the model was built."""
     groups: tuple[GroupBytes, ...]
     term: str | None
     """The group that exceeded its prediction most; None where none did."""
@@ -83,9 +85,11 @@ def memory_cause(event: Mapping[str, Any], prediction: Mapping[str, Any] | None,
     groups = _groups(event, prediction or {}, phase)
     worst = max(groups, key=lambda group: group.excess)
     term = worst.name if worst.excess > 0 else None
-    where = f"{_PHASE_WORDS.get(phase or '', '')}{_step(event)}"
+    step = None if phase == "build" else whole(event, "step")
+    where = _PHASE_WORDS.get(phase or "", "") + ("" if step is None else f" of step {step}")
     return MemoryCause(
         phase=phase,
+        step=step,
         groups=groups,
         term=term,
         headline=f"{where}: {_verdict(event, groups, worst, term, gpu)}".strip(),
@@ -118,11 +122,6 @@ def _predicted(name: str, terms: Mapping[str, float]) -> int | None:
     if name == "gradients":
         total = max(total, terms.get("parameters", 0))
     return int(total)
-
-
-def _step(event: Mapping[str, Any]) -> str:
-    step = number(event, "step")
-    return f" of step {step}" if step is not None and text(event, "phase") != "build" else ""
 
 
 def _verdict(

@@ -51,6 +51,7 @@ def _out_of_memory(failure: Failure, case: Case) -> Failure:
     told = replace(
         failure,
         headline=f"rank {failure.rank} ran out of GPU memory {cause.headline}",
+        step=cause.step,
         term=cause.term,
         evidence=cause.evidence,
     )

@@ -218,8 +218,9 @@ class Monitor:
         )
 
     def _warnings(self, state: str, living: Living) -> tuple[str, ...]:
-        told = [warning for rank in self._ranks for warning in rank.warnings]
-        bad = [step for step, value in self._figures.points("loss")[-1:] if not math.isfinite(value)]
+        told = [warning for rank in self._current() for warning in rank.warnings]
+        newest = self._figures.points("loss")[-1:] if self._finished_steps() else ()
+        bad = [step for step, value in newest if not math.isfinite(value)]
         told.extend(f"the loss of step {step} is not a number" for step in bad)
         if living.agent in HALTED_STATES:
             told.append("torchrun is halted: it does not see a rank that ends, and obeys only SIGCONT and SIGKILL")

@@ -73,6 +73,8 @@ class RankEvents:
         self.end = self.out_of_memory = self.door = self.started_t = None
         self.start = {}
         self.finished_steps = 0
+        if self.pid is not None:  # trainers that announce no process warn before they begin
+            self.warnings.clear()
         self.pid, ticks = whole(event, "pid"), whole(event, "pid_start")
         known = self.pid is not None and ticks is not None
         self.process = ProcessId(pid=self.pid, start_ticks=ticks) if known else None  # pyright: ignore[reportArgumentType]

@@ -125,6 +125,13 @@ def test_out_of_memory_names_the_term_and_the_nearest_knob() -> None:
     assert told.command == "cpadvisor plan --model llama-3.1-8b --seq 32768 --lock cp=4"
 
 
+def test_out_of_memory_has_the_step_that_its_headline_names() -> None:
+    told = out_of_memory(oom(step=1), micro_batch_size=4)
+    assert "of step 1:" in told.headline and told.step == 1
+    told = out_of_memory(oom(step=0, phase="build"), micro_batch_size=4)
+    assert "while the model was built:" in told.headline and told.step is None
+
+
 def test_memory_of_others_is_freed_on_the_gpu_of_that_rank() -> None:
     told = out_of_memory(oom(other_bytes=50 * GIB), micro_batch_size=4)
     assert told.term == "others"

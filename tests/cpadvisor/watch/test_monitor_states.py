@@ -265,6 +265,19 @@ def test_a_resume_begins_anew_while_a_monitor_looks_on(tmp_path: Path, record: R
     assert monitor.poll().state == "warming_up"
 
 
+def test_warnings_of_the_attempt_before_a_resume_are_gone(tmp_path: Path, record: RunRecord) -> None:
+    warned: dict[str, object] = {"kind": "warning", "rule": "padding", "message": "most is padding"}
+    lives(tmp_path, record, PROCESS, START, warned, step(1, loss=None))
+    now = [STARTED + 20]
+    monitor = Monitor(tmp_path, clock=lambda: now[0])
+    assert monitor.poll().warnings == ("rank 0: most is padding", "the loss of step 1 is not a number")
+    write_record(tmp_path, replace(record, attempt=2, started=STARTED + 30))
+    now[0] = STARTED + 31
+    assert monitor.poll().warnings == ()
+    append(tmp_path, 0, {**PROCESS, "t": STARTED + 32}, {**START, "t": STARTED + 33})
+    assert monitor.poll().warnings == ()
+
+
 def test_what_vanished_is_told_with_the_processes_that_still_run(tmp_path: Path, record: RunRecord) -> None:
     lives(tmp_path, record, START, *STEPS)
     monitor = monitor_at(tmp_path)

@@ -69,6 +69,21 @@ def test_another_process_forgets_the_end_the_shortage_and_the_steps_of_the_one_b
     assert (seen.step, seen.peak_bytes) == (1, 9)
 
 
+def test_a_warning_of_the_process_before_is_forgotten() -> None:
+    rank = Rank()
+    rank.says("process", pid=42, pid_start=7)
+    rank.says("warning", rule="padding", message="most is padding")
+    assert list(rank.says("start", pid=42).warnings) == ["rank 1: most is padding"]
+    assert list(rank.says("process", pid=50, pid_start=9).warnings) == []
+
+
+def test_what_a_trainer_without_announcement_warns_of_before_its_model_is_kept() -> None:
+    rank = Rank()
+    rank.says("warning", rule="padding", message="most is padding")
+    assert list(rank.says("start", pid=42).warnings) == ["rank 1: most is padding"]
+    assert list(rank.says("start", pid=50).warnings) == []
+
+
 def test_an_end_without_the_step_under_way_tells_the_last_that_was_finished() -> None:
     seen = Rank().says("end", state="failed", reason="x", step=4)
     assert seen.end is not None and seen.end.step == 4
