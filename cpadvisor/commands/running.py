@@ -18,16 +18,22 @@ from cpadvisor.watch.view import RunView
 
 
 class StepPrinter:
-    """Prints each step once, as it comes; a resumed run goes back to its checkpoint."""
+    """Prints each step once, as it comes; a resumed run goes back to its checkpoint and makes some of them again."""
 
-    def __init__(self) -> None:
-        self._shown: int | None = None
+    def __init__(self, known: RunView | None = None) -> None:
+        """`known` is the run as it was before: what it had done then is not news."""
+        self._shown = None if known is None else _newest(known)
 
     def __call__(self, view: RunView) -> None:
         """Say the newest step where it is new."""
-        if view.step and view.step != self._shown:
-            self._shown = view.step
+        if view.step and _newest(view) != self._shown:
+            self._shown = _newest(view)
             say(step_text(view))
+
+
+def _newest(view: RunView) -> tuple[object, ...]:
+    """What tells a step from the same one made again after a resume: its own duration."""
+    return view.step, view.step_s[-1:]
 
 
 def launch(args: argparse.Namespace) -> int:
@@ -35,11 +41,11 @@ def launch(args: argparse.Namespace) -> int:
     if (args.file is None) == (args.resume is None):
         given = "neither was" if args.file is None else "both were"
         raise UsageError(f"launch takes a config FILE or --resume RUN, and {given} given; see cpadvisor launch --help")
-    directory = _resume(args) if args.file is None else _start(args)
+    directory, known = _resume(args) if args.file is None else (_start(args), None)
     say(f"run {directory.name} in {directory}")
     if args.detach:
         return _finish(Monitor(directory).poll(), args.json)
-    return _finish(launching.wait(directory, StepPrinter()), args.json)
+    return _finish(launching.wait(directory, StepPrinter(known)), args.json)
 
 
 def _start(args: argparse.Namespace) -> Path:
@@ -48,10 +54,12 @@ def _start(args: argparse.Namespace) -> Path:
     return launching.start(file, runs=runs_dir(args), python=args.python, force=args.force, port=args.port)
 
 
-def _resume(args: argparse.Namespace) -> Path:
+def _resume(args: argparse.Namespace) -> tuple[Path, RunView]:
+    """The run that goes on, and how it stood before."""
     directory = named_run(args, args.resume)
     refuse_errors(directory / CONFIG_FILE)
-    return launching.resume(directory, python=args.python, force=args.force, port=args.port)
+    known = Monitor(directory).poll()
+    return launching.resume(directory, python=args.python, force=args.force, port=args.port), known
 
 
 def refuse_errors(file: Path) -> None:

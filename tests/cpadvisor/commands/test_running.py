@@ -3,11 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cpadvisor import cli, launch, rundir
+from cpadvisor.commands.running import StepPrinter
 from cpadvisor.runrecord import read_record
 from cpadvisor.tui.guard import Guard
 from cpadvisor.watch.view import RunView
@@ -65,6 +67,29 @@ def test_a_failed_run_is_resumed_by_name_and_followed_to_its_end(
     assert (status, told["state"], told["run"], told["dir"]) == (0, "done", failed_run.name, str(failed_run))
     assert read_record(failed_run).attempt == 2
     assert "step 3/3" in err
+
+
+def test_a_step_is_said_once_and_again_where_a_resume_makes_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    before = RunView(
+        run="r", directory=Path("/runs/r"), state="warming_up", step=2, steps=3, step_s=((1, 1.0), (2, 1.5))
+    )
+    again = replace(before, step_s=((1, 1.0), (2, 1.6)))
+    show = StepPrinter(before)
+    for view in (before, again, again):
+        show(view)
+    assert capsys.readouterr().err.count("step 2/3") == 1
+    StepPrinter()(before)
+    assert "step 2/3" in capsys.readouterr().err
+
+
+def test_a_resume_does_not_begin_with_the_step_of_the_attempt_before(
+    typed: Typed, config: Path, runs: Path, fake_torch: Fake, failed_run: Path
+) -> None:
+    line = {"v": 1, "seq": 9, "t": 1.0, "kind": "step", "step": 3, "loss": 9.25, "step_s": 77.0}
+    (failed_run / "events-rank0.jsonl").write_text(json.dumps(line) + "\n")
+    fake_torch("train")
+    _, _, err = typed("launch", "--resume", failed_run.name)
+    assert "77.0 s" not in err and "step 3/3" in err
 
 
 def test_an_unknown_run_is_not_resumed(typed: Typed, failed_run: Path) -> None:
