@@ -54,9 +54,10 @@ def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
 def view_text(view: RunView) -> str:
     """A run's whole state for people."""
     reason = f": {view.reason}" if view.reason and view.failure is None else ""
+    ranks = f"{view.world} rank{'' if view.world == 1 else 's'}"
     lines = [
         f"{view.run}  {state_label(view.state)}{reason}",
-        f"{view.model}, {format_tokens(view.sequence_len)} tokens, {view.layout_label}, {view.world} ranks",
+        f"{view.model}, {format_tokens(view.sequence_len)} tokens, {view.layout_label}, {ranks}",
         step_text(view),
         table(("", "measured", "predicted"), comparison_rows(view), right=frozenset({1, 2})),
     ]

@@ -55,3 +55,8 @@ def test_a_failure_closes_the_text_and_its_headline_is_said_once() -> None:
 def test_a_run_that_was_stopped_says_why_in_its_first_line() -> None:
     text = view_text(replace(VIEW, state="stopped", reason="stopped on request"))
     assert text.splitlines()[0] == "r1  stopped: stopped on request"
+
+
+def test_a_run_of_one_process_has_one_rank() -> None:
+    assert "2 ranks" in view_text(VIEW)
+    assert view_text(replace(VIEW, world=1)).splitlines()[1].endswith("1 rank")
