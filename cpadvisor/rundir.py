@@ -137,6 +137,12 @@ def find_run(root: Path, name_prefix: str) -> Path:
     raise LaunchError(f"no run {name_prefix!r} in {root}; it holds {_few(list(runs))}")
 
 
+def command_name(run_dir: Path) -> str:
+    """How a command names a run: by its name where runs usually are, else by its path. Quote it for a shell."""
+    path = run_dir.absolute()
+    return path.name if path.parent == runs_root() else str(path)
+
+
 def _few(names: list[str]) -> str:
     shown = ", ".join(names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

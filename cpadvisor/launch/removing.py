@@ -1,5 +1,6 @@
 """Deleting a run: its directory goes out of sight in one step, then piece by piece; never what a link leads to."""
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -8,9 +9,10 @@ from cpadvisor.errors import LaunchError, WriteError
 from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
 from cpadvisor.launch.orphans import orphan_at
 from cpadvisor.launch.stopping import run_processes
-from cpadvisor.rundir import RUN_FILE
+from cpadvisor.rundir import RUN_FILE, command_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.view import state_label
 
 _ASIDE = ".removed-"
 """Begins the names of directories on their way out; `rundir.list_runs` leaves hidden ones out."""
@@ -38,13 +40,15 @@ def remove(run_dir: Path) -> None:
 def require_removable(run_dir: Path) -> None:
     """Refuse what is no run, is a link, or lives. Raises LaunchError naming it and the command that ends it."""
     if run_dir.is_symlink():
-        raise LaunchError(f"{run_dir} is a link to {run_dir.resolve()}; delete the link with `rm {run_dir}`")
+        raise LaunchError(
+            f"{run_dir} is a link to {run_dir.resolve()}; delete the link with `rm {shlex.quote(str(run_dir))}`"
+        )
     if not (run_dir / RUN_FILE).is_file():
         raise LaunchError(f"{run_dir} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs")
     state = _living_state(run_dir)
     if state is not None:
-        name = run_dir.name
-        raise LaunchError(f"run {name} is {state}; end it with `cpadvisor stop {name}`, then delete it")
+        command = f"cpadvisor stop {shlex.quote(command_name(run_dir))}"
+        raise LaunchError(f"run {run_dir.name} is {state}; end it with `{command}`, then delete it")
 
 
 def _living_state(run_dir: Path) -> str | None:
@@ -56,7 +60,7 @@ def _living_state(run_dir: Path) -> str | None:
     view = Monitor(run_dir).poll()
     if view.is_final:
         return "not quite gone: processes of it live" if run_processes(run_dir.absolute(), record) else None
-    return view.state
+    return state_label(view.state)
 
 
 def _delete(aside: Path) -> None:

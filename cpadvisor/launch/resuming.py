@@ -5,6 +5,7 @@ and the ranks' logs are appended to.
 """
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,10 +29,12 @@ from cpadvisor.rundir import (
     RUN_FILE,
     STOP_FILE,
     TORCHRUN_FOLDER,
+    command_name,
     write_ballast,
 )
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.view import state_label
 
 _PUT_ASIDE = (EXIT_FILE, STOP_FILE, ERROR_FILE, AGENT_LOG, TORCHRUN_FOLDER)
 """What says how one attempt ended."""
@@ -69,14 +72,15 @@ def resume(run_dir: Path, *, python: str | None = None, force: bool = False, por
 
 
 def _refuse(run_dir: Path, record: RunRecord) -> None:
-    name, view = record.run, Monitor(run_dir).poll()
+    name, named, view = record.run, shlex.quote(command_name(run_dir)), Monitor(run_dir).poll()
     if not view.is_final:
         raise LaunchError(
-            f"run {name} is {view.state}; `cpadvisor attach {name}` shows it, `cpadvisor stop {name}` ends it"
+            f"run {name} is {state_label(view.state)}; `cpadvisor attach {named}` shows it, "
+            f"`cpadvisor stop {named}` ends it"
         )
     if run_processes(run_dir, record):
         raise LaunchError(
-            f"run {name} has {view.state} and left processes behind; end them with `cpadvisor stop {name}`"
+            f"run {name} has {view.state} and left processes behind; end them with `cpadvisor stop {named}`"
         )
     if view.state == "done":
         raise LaunchError(

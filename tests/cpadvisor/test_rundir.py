@@ -176,3 +176,11 @@ def test_a_file_to_be_replaced_that_is_no_text_is_named(tmp_path: Path) -> None:
 def test_a_boot_has_one_name() -> None:
     assert rundir.boot_id() == rundir.boot_id()
     assert len(rundir.boot_id() or "") == 36
+
+
+def test_a_command_names_a_run_by_its_name_where_runs_usually_are_and_by_its_path_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert rundir.command_name(rundir.runs_root() / "r") == "r"
+    assert rundir.command_name(tmp_path / "my runs" / "r") == f"{tmp_path}/my runs/r"

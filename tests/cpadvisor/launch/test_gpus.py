@@ -96,7 +96,9 @@ def living_run(root: Path, *, boot: str | None) -> str:
 
 def test_a_gpu_of_a_living_run_is_refused_before_it_holds_any_memory(tmp_path: Path) -> None:
     name = living_run(tmp_path, boot=boot_id())
-    with pytest.raises(LaunchError, match=f"run {name} is launching on GPU 1; .*`cpadvisor stop {name}`.*--force"):
+    with pytest.raises(
+        LaunchError, match=f"run {name} is launching on GPU 1; .*`cpadvisor stop {tmp_path / name}`.*--force"
+    ):
         refuse_running(tmp_path, (1, 2))
     refuse_running(tmp_path, (2, 3))
 

@@ -62,7 +62,7 @@ def test_a_run_that_lives_is_refused_with_the_command_that_ends_it(
     fake_torch("long")
     run_dir = launch.start(config, runs=runs)
     poll_until(run_dir, lambda view: view.step is not None)
-    with pytest.raises(LaunchError, match=rf"run {run_dir.name} is .*; end it with `cpadvisor stop {run_dir.name}`"):
+    with pytest.raises(LaunchError, match=rf"run {run_dir.name} is .*; end it with `cpadvisor stop {run_dir}`"):
         launch.remove(run_dir)
     damaged = read_record(run_dir)
     (run_dir / "run.json").write_text("{")

@@ -108,7 +108,9 @@ def test_a_living_run_is_refused_with_what_shows_and_what_ends_it(
     run_dir = launch.start(config, runs=runs)
     poll_until(run_dir, lambda view: view.step is not None)
     name = run_dir.name
-    with pytest.raises(LaunchError, match=rf"run {name} is .*`cpadvisor attach {name}` .*`cpadvisor stop {name}`"):
+    with pytest.raises(
+        LaunchError, match=rf"run {name} is .*`cpadvisor attach {run_dir}` .*`cpadvisor stop {run_dir}`"
+    ):
         launch.resume(run_dir)
     assert not list(run_dir.glob("attempt-*"))
     launch.stop(run_dir)
