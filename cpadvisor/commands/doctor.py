@@ -1,6 +1,7 @@
 """`doctor`: what is wrong on this machine, in a config or with a run, and the change that mends it."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Subject:
     path: Path | None = None
     """The file or the run directory."""
     target: str | None = None
-    """As the user named it."""
+    """As a command names it."""
 
     @property
     def config(self) -> Path | None:
@@ -41,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     found = _examine(subject, args, node)
     if args.apply is not None:
         return _apply(subject, found, args, node)
-    shown = found if args.symptom is None else doctor.guided(found, args.symptom)
+    shown = found
+    if args.symptom is not None:
+        shown = doctor.guided(found, args.symptom, subject=shlex.quote(subject.target or ""))
     if args.json:
         print_json(doctor.diagnoses_json(shown, subject=subject.kind))
     else:
@@ -61,7 +64,7 @@ def find_subject(name: str | None, *, runs: Path | None) -> Subject:
         found = rundir.find_run(rundir.runs_root(runs), name)
     except LaunchError as error:
         raise UsageError(f"{name} is no file and no run: there is no file {path.absolute()}, and {error}") from error
-    return Subject(kind="run", label=f"run {found.name}", path=found, target=name)
+    return Subject(kind="run", label=f"run {found.name}", path=found, target=rundir.command_name(found))
 
 
 def _node(args: argparse.Namespace, subject: Subject) -> Node | None:

@@ -1,5 +1,6 @@
 """A run, live or ended: why it failed, then what was measured against what its config promised."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,8 @@ def examine_run(run_dir: Path, *, view: RunView | None = None) -> tuple[Diagnosi
 def judge_run(facts: RunFacts) -> tuple[Diagnosis, ...]:
     """What follows from what a run has told, worst first."""
     told = [*run_rows(facts), *context_rows(facts)]
-    settled = [_with_knobs(one, facts) for one in told]
+    is_told = any(_lacks_memory(one) for one in told)
+    settled = [_with_knobs(one, facts) if _lacks_memory(one) or not is_told else one for one in told]
     rows = [*settled, *_of_the_config(facts, settled), *_environment(facts)]
     return sort_diagnoses(_for_the_file(one, facts) for one in rows)
 
@@ -68,16 +70,34 @@ def _environment(facts: RunFacts) -> Iterator[Diagnosis]:
     yield from (one for one in variable_checks(environ, gpus=gpus) if one.severity != "ok")
 
 
+def _lacks_memory(one: Diagnosis) -> bool:
+    return one.rule == "failure" and "D1" in one.card
+
+
 def _with_knobs(one: Diagnosis, facts: RunFacts) -> Diagnosis:
-    """A run that ran out of memory is given every knob with its peak."""
-    lacks = one.rule == "failure" and "D1" in one.card
+    """Where memory ran out, or is short, every knob is given with its peak."""
+    lacks = _lacks_memory(one)
     if not lacks and not (one.rule == "memory" and one.severity != "ok"):
         return one
     situation = situation_of(facts)
     if situation is None:
         return one
     beside = f"\npredicted for this file: {format_bytes(situation.memory.peak_bytes)} at the peak" if lacks else ""
-    return replace(one, evidence=one.evidence + beside, mends=(*memory_mends(situation), *one.mends))
+    return replace(one, evidence=one.evidence + beside, mends=_joined(memory_mends(situation), one.mends, facts))
+
+
+def _joined(knobs: tuple[Mend, ...], told: tuple[Mend, ...], facts: RunFacts) -> tuple[Mend, ...]:
+    """Knobs, and what the failure told that is none of them: first where no line of the config took the memory."""
+    able = any(mend.changes for mend in knobs)
+    commands = {mend.command for mend in knobs if mend.command}
+    own = tuple(mend for mend in told if mend.command not in commands and not (able and _plans_anew(mend)))
+    failure = facts.view.failure
+    outside = failure is not None and failure.term in ("others", "fragments")
+    return (*own, *knobs) if outside else (*knobs, *own)
+
+
+def _plans_anew(mend: Mend) -> bool:
+    return (mend.command or "").startswith("cpadvisor plan ")
 
 
 def situation_of(facts: RunFacts) -> Situation | None:
@@ -125,5 +145,5 @@ def _told_for_a_run(mend: Mend, facts: RunFacts) -> Mend:
     if not mend.changes:
         return mend
     after = "launch it again" if facts.view.is_final else "this run goes on as it is; launch another"
-    file = facts.record.config or "FILE"
+    file = shlex.quote(facts.record.config or "FILE")
     return replace(mend, text=f"{mend.text}; {after}", command=mend.command or f"cpadvisor launch {file}")

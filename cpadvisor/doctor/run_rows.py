@@ -1,6 +1,7 @@
 """What a run measured against what it promised: its failure, memory, speed, parts of a step, loss. Rows D1 to D3."""
 
 import math
+import shlex
 import statistics
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +12,7 @@ from cpadvisor.doctor.training_rows import CARD_LEARNING_RATE
 from cpadvisor.units import DASH, format_bytes, format_count, format_percent, format_seconds
 from cpadvisor.watch.events import number, text
 from cpadvisor.watch.figures import expected_peak_bytes, finite, measured, relative_error
+from cpadvisor.watch.mends import name_for_commands
 from cpadvisor.watch.view import state_label
 from cpadvisor.write.edit import Change
 
@@ -119,7 +121,11 @@ def _memory(facts: RunFacts) -> Iterator[Diagnosis]:
 
 
 def _config_command(facts: RunFacts, symptom: str) -> str:
-    return f"cpadvisor doctor {facts.record.config or 'FILE'} --symptom {symptom}"
+    return f"cpadvisor doctor {shlex.quote(facts.record.config or 'FILE')} --symptom {symptom}"
+
+
+def _run_command(facts: RunFacts, symptom: str) -> str:
+    return f"cpadvisor doctor {name_for_commands(facts.record, facts.view.directory)} --symptom {symptom}"
 
 
 def _limit_bytes(facts: RunFacts) -> int | None:
@@ -154,9 +160,7 @@ def _speed(facts: RunFacts) -> Iterator[Diagnosis]:
         title="slower than predicted" if slow else "as fast as predicted" if expected is not None else "speed",
         evidence=seen + (f", at most {format_seconds(slowest)}" if slow else ""),
         effect=f"the run takes {told.step_s / expected:.1f} times as long" if slow and expected else None,
-        mends=(Mend(text="see what holds up a step", command=f"cpadvisor doctor {facts.record.run} --symptom slow"),)
-        if slow
-        else (),
+        mends=(Mend(text="see what holds up a step", command=_run_command(facts, "slow")),) if slow else (),
         card=("D2",),
     )
 

@@ -5,6 +5,7 @@ A step is a rule, a family of rules (`L1.`, `env.NCCL_`) or a row of the card.
 
 import difflib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from cpadvisor.doctor.diagnosis import SEVERITIES, Diagnosis
 from cpadvisor.errors import UsageError
@@ -107,14 +108,17 @@ _ALSO = {
 """Words that people use, to the nearest symptom."""
 
 
-def guided(found: Iterable[Diagnosis], symptom: str) -> tuple[Diagnosis, ...]:
+def guided(found: Iterable[Diagnosis], symptom: str, *, subject: str | None = None) -> tuple[Diagnosis, ...]:
     """The checks of one symptom in the order of its tree, those that found nothing too; of a step the worst first.
 
+    Mends that lead to this symptom of `subject`, as a command names it, are left out: the user is there.
     Raises UsageError naming the nearest for a symptom that is none of SYMPTOMS.
     """
     tree = TREES[require_symptom(symptom)]
     placed = [(place, one) for one in found if (place := _place(one, tree)) is not None]
-    return tuple(one for _, one in sorted(placed, key=lambda pair: (pair[0], SEVERITIES.index(pair[1].severity))))
+    steps = sorted(placed, key=lambda pair: (pair[0], SEVERITIES.index(pair[1].severity)))
+    here = f"cpadvisor doctor {subject} --symptom {symptom}"
+    return tuple(replace(one, mends=tuple(mend for mend in one.mends if mend.command != here)) for _, one in steps)
 
 
 def require_symptom(symptom: str) -> str:

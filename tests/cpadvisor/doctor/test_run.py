@@ -152,6 +152,45 @@ def test_a_run_out_of_memory_is_given_every_knob_with_its_peak(tmp_path):
     assert one.mends[0].changes and one.mends[-1].text == "recompute"
 
 
+def out_of_memory_view(run, **fields):
+    view = with_failure(run, kind="out_of_memory", headline="rank 0 ran out of GPU memory", **fields)
+    return replace(view, state="out_of_memory", peak_bytes=2**40, prediction=PREDICTION)
+
+
+def test_a_run_out_of_memory_lists_each_mend_once(run):
+    plan = {"mend": "halve sequence_len to 4,096 tokens", "command": "cpadvisor plan --model tiny --seq 4096"}
+    found = judged(run.whole(), out_of_memory_view(run, **plan))
+    texts = [mend.text for one in found.values() for mend in one.mends if one.severity != "ok"]
+    assert found["memory"].severity == "warning" and any(mend.changes for mend in found["failure"].mends)
+    assert len(texts) == len(set(texts)), texts
+    assert not any(text.startswith("halve") for text in texts)
+
+
+def test_where_others_hold_the_memory_that_is_mended_first(run):
+    told = {"term": "others", "mend": "end the other processes on GPU 0", "command": "cpadvisor inspect"}
+    mends = judged(run.whole(), out_of_memory_view(run, **told))["failure"].mends
+    assert mends[0].command == "cpadvisor inspect" and mends[1].changes
+
+
+def test_what_the_attempt_before_a_resume_warned_of_is_gone(run):
+    run.event(0, 1.0, "process", pid=1)
+    run.event(0, 1.1, "warning", rule="planted_fault", message="a fault")
+    run.started(0)
+    assert "planted-fault" in judged(run)
+    run.event(0, 9.0, "process", pid=2)
+    run.event(0, 9.1, "warning", rule="padding", message="half is padding")
+    run.started(0)
+    assert {"planted-fault", "padding"} & set(judged(run)) == {"padding"}
+
+
+def test_commands_of_a_run_elsewhere_lead_to_it(tmp_path):
+    (tmp_path / "my runs").mkdir()
+    run = SoundRun(tmp_path / "my runs" / "r", prediction={**PREDICTION, "step_high_s": 1.0})
+    found = judged(run.whole())
+    assert found["speed"].mends[0].command == f"cpadvisor doctor '{run.directory}' --symptom slow"
+    assert found["memory"].mends[0].command == f"cpadvisor doctor '{run.record.config}' --symptom oom"
+
+
 def test_a_mend_of_a_run_that_goes_on_says_that_the_run_stays_as_it_is(run):
     for rank in (0, 1):
         run.started(rank, cp_method="none")

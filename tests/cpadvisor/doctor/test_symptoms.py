@@ -1,5 +1,7 @@
 """A symptom leads to its checks, in the order in which to look."""
 
+from dataclasses import replace
+
 import pytest
 from faults_of_configs import IN_A_CONFIG
 from faults_of_machines import ON_A_NODE
@@ -7,7 +9,7 @@ from faults_of_runs import OF_A_RUN
 from sound_subjects import SoundRun, sound_machine, write_config
 
 from cpadvisor.doctor.config import examine_config
-from cpadvisor.doctor.diagnosis import Diagnosis
+from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.node import judge_machine
 from cpadvisor.doctor.run import examine_run
 from cpadvisor.doctor.symptoms import SYMPTOMS, TREES, guided, is_of
@@ -109,3 +111,10 @@ def test_every_step_of_every_tree_leads_to_a_check_that_is_made(tmp_path):
     for symptom, tree in TREES.items():
         lost = [step for step in tree if not any(is_of(each, step) for each in found[symptom])]
         assert lost == [], symptom
+
+
+def test_a_mend_that_leads_to_where_the_user_is_is_left_out():
+    here, there = (Mend(text=name, command=f"cpadvisor doctor {name} --symptom slow") for name in ("r", "job.yaml"))
+    found = [replace(one("speed", "warning"), mends=(here, there))]
+    assert guided(found, "slow", subject="r")[0].mends == (there,)
+    assert guided(found, "slow")[0].mends == (here, there)
