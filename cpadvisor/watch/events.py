@@ -49,7 +49,7 @@ class EventFile:
 
     def _new_lines(self) -> list[bytes]:
         try:
-            with self._path.open("rb") as file:
+            with open(self._path, "rb", opener=_without_waiting) as file:
                 self._begin_anew_where_replaced(file)
                 file.seek(self._offset)
                 data = file.read()
@@ -73,6 +73,11 @@ class EventFile:
         elif event.get("v") != VERSION:
             self.versions.add("none" if event.get("v") is None else str(event["v"]))
         return event
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe would wait for its writer, and a look waits for nobody; no pipe holds events."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_event(line: bytes) -> dict[str, Any] | None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,8 @@ def test_whole_numbers_are_told_from_others() -> None:
     assert (number({"a": 2.5}, "a"), number({"a": 2}, "a"), whole({"a": 2}, "a"), whole({"a": 2.5}, "a")) == (
         *(2.5, 2, 2, None),
     )
+
+
+def test_a_pipe_in_place_of_a_file_holds_no_events_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events")
+    assert EventFile(tmp_path / "events").poll() == []
