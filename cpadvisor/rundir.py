@@ -122,6 +122,8 @@ def find_run(root: Path, name_prefix: str) -> Path:
     given = Path(name_prefix).expanduser()
     if "/" in name_prefix and (given / RUN_FILE).is_file():
         return given.absolute()
+    if "/" in name_prefix and given.is_dir():
+        raise LaunchError(f"{given} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs")
     runs = {path.name: path for path in list_runs(root)}
     if name_prefix in runs:
         return runs[name_prefix]
@@ -156,7 +158,7 @@ def read_existing(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise WriteError(f"cannot read {path}, which is to be replaced: {reason}; name another file") from error
+        raise WriteError(f"cannot read {path}: {reason}; name another file, or mend this one") from error
 
 
 def write_atomically(path: Path, text: str) -> None:

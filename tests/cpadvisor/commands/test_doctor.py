@@ -126,6 +126,16 @@ def test_a_run_is_found_by_the_beginning_of_its_name(typed, tmp_path):
     assert out.startswith(f"run {run.directory.name}: ")
 
 
+def test_the_command_that_applies_a_mend_finds_a_run_kept_elsewhere(typed, tmp_path):
+    run = SoundRun(tmp_path / "my runs" / "a")
+    for rank in (0, 1):
+        run.started(rank)
+        run.stepped(rank, 1, loss=None)
+    assert (
+        f"$ cpadvisor doctor '{run.directory}' --apply loss" in typed("doctor", "a", "--runs", tmp_path / "my runs")[1]
+    )
+
+
 def test_a_mend_of_a_run_changes_the_file_that_it_was_started_from(typed, tmp_path):
     run = SoundRun(tmp_path / "runs" / "a")
     for rank in (0, 1):
