@@ -11,6 +11,7 @@ from cpadvisor.report.table import table
 from cpadvisor.rundir import state_root
 from cpadvisor.settings import RULES, Settings, config_path, default_text, notes, resolve, shipped_theme_files
 from cpadvisor.settings import themes_folder as user_themes_folder
+from cpadvisor.tui.command_log import log_path
 from cpadvisor.tui.remembered import recall, state_path
 
 
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     flags = app_flags(args)
     settings, mistakes = resolve(flags, remembered={"theme": remembered.theme} if remembered.theme else {})
     theme_mistakes, theme_notes = _about_themes(settings)
-    problems = (*mistakes, *theme_mistakes)
+    problems = (*mistakes, *theme_mistakes, *_about_keys(settings))
     told = tuple(note for note in (forgotten, *theme_notes, *notes()) if note)
     if args.json:
         print_json({**settings_json(settings), "files": _files(), "problems": [*problems], "notes": [*told]})
@@ -69,6 +70,7 @@ def _files() -> dict[str, str]:
         "config": str(config_path()),
         "themes": str(user_themes_folder()),
         "memory": str(state_path()),
+        "command_log": str(log_path()),
         "crash_report": str(state_root() / "crash.txt"),
     }
 
@@ -90,4 +92,15 @@ def _about_themes(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 def _bindings() -> Iterable[tuple[str, str, str]]:
     """Id, keys and meaning of every key of the app."""
-    return ()
+    from cpadvisor.tui.keymap import all_bindings
+
+    return ((name, binding.key, binding.tooltip) for name, binding in all_bindings().items())
+
+
+def _about_keys(settings: Settings) -> tuple[str, ...]:
+    """What is wrong with keys of the user's own; the app is asked only where there are some."""
+    if not settings.keys:
+        return ()
+    from cpadvisor.tui.keymap import mistakes
+
+    return tuple(f"{settings.source('keys')}: keys: {mistake}" for mistake in mistakes(settings.keys))

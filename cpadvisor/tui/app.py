@@ -1,22 +1,20 @@
 """The app: its screens, its keys, and what each key does to the session."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from textual import on
-from textual.app import App, SystemCommand
-from textual.screen import Screen
 
 from cpadvisor.job import Request
+from cpadvisor.tui import headless
 from cpadvisor.tui.archive import Archive
+from cpadvisor.tui.desk import Desk
 from cpadvisor.tui.guard import Guard
 from cpadvisor.tui.home import come_home
-from cpadvisor.tui.house import House
-from cpadvisor.tui.keys import APP_KEYS, help_lines, own_keys
+from cpadvisor.tui.keys import APP_KEYS
 from cpadvisor.tui.living import live
 from cpadvisor.tui.messages import Failed, attempt
 from cpadvisor.tui.screens.base import NARROW
@@ -41,7 +39,7 @@ from cpadvisor.tui.widgets.table import RowTable
 from cpadvisor.tui.work import Work
 
 
-class CpadvisorApp(Archive, House):
+class CpadvisorApp(Archive, Desk):
     """Six screens on keys 1 to 6."""
 
     TITLE = "cpadvisor"
@@ -62,10 +60,14 @@ class CpadvisorApp(Archive, House):
 
     def on_mount(self) -> None:
         """Begin to look at the machine, and at the run that was asked for."""
-        self._start("machine", partial(self._work.machine, self._first_request))
+        self._look_at(self._first_request)
         if self._first_run is not None:
             self.follow(self._first_run)
         self.call_after_refresh(self._arrive)
+
+    def _look_at(self, request: Request) -> None:
+        """Look at the machine that is asked for; planning follows."""
+        self._start("machine", partial(self._work.machine, request), headless.inspect(request))
 
     # What the user does.
 
@@ -90,7 +92,7 @@ class CpadvisorApp(Archive, House):
     def _job_submitted(self, event: JobForm.Submitted) -> None:
         self.session = replace(self.session, request=event.request)
         if self.session.machine is not None:
-            self._start("plan", partial(self._work.answer, self.session.machine, event.request))
+            self.start_planning(self.session.machine)
 
     @on(RowTable.Moved, "#candidates")
     def _plan_chosen(self, event: RowTable.Moved) -> None:
@@ -108,16 +110,11 @@ class CpadvisorApp(Archive, House):
         request = self._back_from_cpu() if on_cpu else CPU_REQUEST
         self.session = replace(self.session, request=request, answer=None, draft=None, problems={})
         wanted = request if on_cpu else replace(request, node=CPU_NODE)
-        self._start("machine", partial(self._work.machine, wanted))
+        self._look_at(wanted)
 
     def _back_from_cpu(self) -> Request:
         first = self._first_request
         return GPU_REQUEST if first.node == CPU_NODE else first
-
-    def action_write(self) -> None:
-        """Write the file that is shown."""
-        if self.session.draft is not None:
-            self._start("write", partial(self._work.save, self.session.draft))
 
     async def action_launch(self) -> None:
         """Start the chosen plan, as soon as its file is ready, and show the run."""
@@ -130,8 +127,9 @@ class CpadvisorApp(Archive, House):
             self.notify(refusal, title=self.words["run"], severity="warning", markup=False)
             return
         assert session.draft is not None, "why_not_launch refuses a session without a draft"
-        self._start("launch", partial(self._work.launch, session.draft))
+        self._start("launch", partial(self._work.launch, session.draft), self.launch_command(session.draft))
         await self.action_stage("run")
+        self.say_what_is_launched(session.draft)
 
     def action_stop(self) -> None:
         """Ask, then stop the run."""
@@ -144,7 +142,8 @@ class CpadvisorApp(Archive, House):
 
     def _stop_answered(self, answer: str | None) -> None:
         if answer == "yes" and self.session.run_dir is not None:
-            self._start("stop", partial(self._work.stop, self.session.run_dir))
+            run_dir = self.session.run_dir
+            self._start("stop", partial(self._work.stop, run_dir), headless.command("stop", headless.run_name(run_dir)))
 
     def action_pause(self) -> None:
         """Hold the replay or the picture, or let it go on with the newest look."""
@@ -167,17 +166,6 @@ class CpadvisorApp(Archive, House):
         if live.view.is_final and self.session.run_dir is not None:
             self._quietly("run", partial(self._work.look, self.session.run_dir, rank))
 
-    def action_zoom(self) -> None:
-        """The focused panel alone."""
-        if self.screen.maximized is not None:
-            self.screen.minimize()
-        elif self.screen.focused is not None:
-            self.screen.maximize(self.screen.focused)
-
-    def action_help(self) -> None:
-        """All keys of this screen and of all screens."""
-        self.push_screen(Reader(self.words["help"], help_lines(self.screen, self.words["everywhere"])))
-
     def action_card(self) -> None:
         """The quick reference card, whose figures take the planner a moment."""
         self.run_worker(self._read_card, thread=True, exclusive=True, group="card", exit_on_error=False)
@@ -195,7 +183,7 @@ class CpadvisorApp(Archive, House):
             return
         answers = (
             ("d", "leave", "quit and leave it running: `cpadvisor watch` finds it again"),
-            ("x", "yes", "stop it, then quit"),
+            *(() if self.settings.read_only else (("x", "yes", "stop it, then quit"),)),
             ("esc", "stay", "stay here"),
         )
         self.push_screen(Question(self.words["run"], "A run is alive.", answers), self._leave_answered)
@@ -209,23 +197,13 @@ class CpadvisorApp(Archive, House):
             self.run_worker(partial(self._stop_and_quit, run_dir), thread=True, group="stop", exit_on_error=False)
 
     def _stop_and_quit(self, run_dir: Path) -> None:
+        number = self.command_log.begin(headless.command("stop", headless.run_name(run_dir)))
         message = attempt("stop", partial(self._work.stop, run_dir))
+        self.command_log.end(number, message.reason if isinstance(message, Failed) else None)
         if isinstance(message, Failed):
             self.post_message(message)
         else:
             self.call_from_thread(self.exit, return_code=0)
-
-    def get_system_commands(self, screen: Screen) -> Iterable[SystemCommand]:
-        """The palette: every key's action by name, and every theme."""
-        for binding in [*APP_KEYS, *own_keys(screen)]:
-            if binding.action != "command_palette":
-                target = self if binding in APP_KEYS or binding.action.startswith("app.") else screen
-                yield SystemCommand(binding.description, binding.tooltip, partial(self._do, binding.action, target))
-        for name in sorted(self.available_themes):
-            yield SystemCommand(f"Theme {name}", "Colours of the app", partial(self.choose_theme, name))
-
-    async def _do(self, action: str, target: "App[int] | Screen[Any]") -> None:
-        await self.run_action(action, default_namespace=cast(Any, target))
 
 
 def run_app(

@@ -9,6 +9,7 @@ from typing import cast
 from textual import on
 from textual.worker import get_current_worker
 
+from cpadvisor.tui import headless
 from cpadvisor.tui.clinic import Clinic
 from cpadvisor.tui.history import Compared, Entry, History, ReplayState, next_speed
 from cpadvisor.tui.messages import Failed, Finished, attempt
@@ -102,7 +103,8 @@ class Archive(Clinic):
         elif entry.is_alive:
             self.follow(entry.directory)
         else:
-            self._start("open", partial(self._work.recall, entry.directory, 0))
+            command = headless.command("watch", "--once", headless.run_name(entry.directory))
+            self._start("open", partial(self._work.recall, entry.directory, 0), command)
         await self.action_stage("run")
 
     async def _replay(self, entry: Entry) -> None:
@@ -179,7 +181,10 @@ class Archive(Clinic):
         if event.pair is None:
             self.session = replace(self.session, compared=None)
         else:
-            self._start("compare", partial(self._work.compare, *event.pair))
+            names = map(headless.run_name, event.pair)
+            self._start(
+                "compare", partial(self._work.compare, *event.pair), headless.command("runs", "compare", *names)
+            )
 
     def _ask_resume(self, entry: Entry) -> None:
         if entry.is_alive:
@@ -191,7 +196,8 @@ class Archive(Clinic):
 
     async def _resume_answered(self, entry: Entry, answer: str | None) -> None:
         if answer == "yes":
-            self._start("resume", partial(self._work.resume, entry.directory))
+            command = headless.command("launch", "--resume", headless.run_name(entry.directory), "--detach")
+            self._start("resume", partial(self._work.resume, entry.directory), command)
             await self.action_stage("run")
 
     def _ask_delete(self, entry: Entry) -> None:
@@ -204,7 +210,8 @@ class Archive(Clinic):
 
     def _delete_answered(self, entry: Entry, answer: str | None) -> None:
         if answer == "yes":
-            self._start("delete", partial(self._work.delete, entry.directory))
+            command = headless.command("runs", "rm", headless.run_name(entry.directory))
+            self._start("delete", partial(self._work.delete, entry.directory), command)
 
     def _take_deleted(self, deleted: Deleted) -> None:
         self.notify(deleted.directory.name, title=self.words["deleted"], markup=False)

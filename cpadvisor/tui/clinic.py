@@ -1,11 +1,13 @@
 """The part of the app that examines and mends: it asks the doctor in a thread and shows a change before it is made."""
 
+import shlex
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
 from textual import on
 
+from cpadvisor.tui import headless
 from cpadvisor.tui.exam import SUBJECTS, Exam, Mended, Remedy, Subject
 from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.picker import ChangePreview
@@ -37,7 +39,7 @@ class Clinic(Stages):
             return
         node = session.machine.node if session.machine is not None else None
         view = session.shown.view if session.shown is not None and subject.kind == "run" else None
-        self._start("exam", partial(self._work.examine, subject, node=node, view=view))
+        self._start("exam", partial(self._work.examine, subject, node=node, view=view), _command(subject))
 
     def examine_if_new(self) -> None:
         """Look at the subject where what is known is of another one."""
@@ -88,7 +90,7 @@ class Clinic(Stages):
         answers = [("esc", "stay", words["change nothing"])]
         if mend.command:
             answers.insert(0, ("y", "copy", words["copy the command"]))
-        if remedy.diff:
+        if remedy.diff and not self.settings.read_only:
             answers.insert(0, ("enter", "write", f"{words['write']} {cast(object, remedy.path)}"))
         head = ((mend.text, "ok"),), (("", "plain"),)
         command = (((f"$ {mend.command}", "plain"),),) if mend.command else ()
@@ -97,7 +99,7 @@ class Clinic(Stages):
 
     def _remedy_answered(self, remedy: Remedy, answer: str | None) -> None:
         if answer == "write":
-            self._start("mend", partial(self._work.mend, remedy))
+            self._start("mend", partial(self._work.mend, remedy), self._mend_command(remedy))
         elif answer == "copy" and remedy.mend.command:
             self.copy_to_clipboard(remedy.mend.command)
             self.notify(self.words["copied"], markup=False)
@@ -105,5 +107,19 @@ class Clinic(Stages):
     def _take_mended(self, mended: Mended) -> None:
         kept = f"; the old file is {mended.backup.name}" if mended.backup else ""
         self.notify(f"{mended.path}{kept}", title=self.words["saved"], markup=False)
-        self._start_draft()
+        if self.session.draft is not None and mended.path == self.session.draft.path:
+            self.reread_file()
         self.action_examine()
+
+    def _mend_command(self, remedy: Remedy) -> str:
+        """`doctor FILE --apply RULE`."""
+        found = self.session.exam.found if self.session.exam is not None else ()
+        rule = next((one.rule for one in found if remedy.mend in one.mends), remedy.title)
+        return f"{_command(remedy.subject)} --apply {shlex.quote(rule)}"
+
+
+def _command(subject: Subject) -> str:
+    """The headless doctor on a subject."""
+    if subject.path is None:
+        return headless.command("doctor")
+    return headless.command("doctor", headless.run_name(subject.path) if subject.kind == "run" else subject.path)

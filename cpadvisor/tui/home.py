@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cpadvisor.errors import ConfigError
 from cpadvisor.settings import Settings, load, themes_folder
 from cpadvisor.settings import notes as odd_variables
+from cpadvisor.tui.command_log import log_path
 from cpadvisor.tui.remembered import Remembered, recall, state_path
 from cpadvisor.tui.theme import FIRST_THEME
 from cpadvisor.tui.user_themes import UserThemes, choose, read_user_themes
@@ -27,6 +29,8 @@ class Home:
     remembered: Remembered = field(default_factory=Remembered)
     state: Path | None = None
     """Where choices are remembered; None remembers none."""
+    log: Path | None = None
+    """Where the command log is kept; None keeps it in memory alone."""
     themes_folder: Path | None = None
     themes: UserThemes = field(default_factory=UserThemes)
     notes: tuple[str, ...] = ()
@@ -36,6 +40,15 @@ class Home:
 NOWHERE = Home()
 
 
+def _require_keys(settings: Settings) -> None:
+    """Refuse keys of the user's own that cannot be. The screens are looked at for this, and only for this."""
+    from cpadvisor.tui.keymap import mistakes
+
+    found = mistakes(settings.keys)
+    if found:
+        raise ConfigError(f"{settings.source('keys')}: keys: " + "; ".join(found))
+
+
 def come_home(
     flags: Mapping[str, object], *, screens: tuple[str, ...], environ: Mapping[str, str] = os.environ
 ) -> Home:
@@ -43,6 +56,8 @@ def come_home(
     state = state_path()
     remembered, forgotten = recall(state)
     settings = load(flags, environ, remembered={"theme": remembered.theme} if remembered.theme else {})
+    if settings.keys:
+        _require_keys(settings)
     folder = themes_folder(environ)
     themes = read_user_themes(folder)
     theme, instead = choose(settings, themes)
@@ -53,6 +68,7 @@ def come_home(
         screen=remembered.screen if remembered.screen in screens else FIRST_SCREEN,
         remembered=remembered,
         state=None if settings.read_only else state,
+        log=None if settings.read_only else log_path(),
         themes_folder=folder,
         themes=themes,
         notes=tuple(note for note in notes if note),

@@ -4,14 +4,23 @@ Signals, job control, threads, themes, memory; what it needs to know it was give
 """
 
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
+from textual.app import App, SystemCommand
+from textual.binding import Binding
 from textual.filter import LineFilter
+from textual.screen import Screen
 
+from cpadvisor.tui.copying import cautions
+from cpadvisor.tui.keys import APP_KEYS, CHANGING, action_name, help_lines, in_language, own_keys
 from cpadvisor.tui.messages import Finished
 from cpadvisor.tui.plain import Colourless
+from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.stages import Stages
 from cpadvisor.tui.terminal import end_on_signals, follow_job_control, has_shell, stop_group
 from cpadvisor.tui.theme import ANSI_DEFAULTS, FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
@@ -19,6 +28,11 @@ from cpadvisor.tui.threads import LooseThreads
 from cpadvisor.tui.user_themes import UserThemes, for_terminal, look, read_user_themes
 
 LOOK_AT_THEMES_S = 1.0
+
+
+def terminal_input() -> int:
+    """The descriptor of the terminal from which the app reads."""
+    return 0 if sys.__stdin__ is None else sys.__stdin__.fileno()
 
 
 class House(Stages):
@@ -38,6 +52,7 @@ class House(Stages):
         for theme in (*shipped_themes(), *self.home.themes.themes):
             self.register_theme(theme)
         self.theme = self.home.theme
+        self.set_keymap(self.settings.keys)
 
     def on_mount(self) -> None:
         """Listen to signals, take what the terminal can show, tell what is odd, watch the user's themes."""
@@ -109,6 +124,51 @@ class House(Stages):
             name, self.theme = self.theme, FIRST_THEME
             self.theme = name
 
+    # Keys.
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None, which dims a key, for what changes something in a read-only app."""
+        return None if action in CHANGING and self.settings.read_only else True
+
+    def copy(self, text: str | None) -> None:
+        """Give a text to the terminal's clipboard, by OSC 52; whether it takes it, it does not say."""
+        words = self.words
+        if not text:
+            self.notify(words["nothing to copy"], markup=False)
+            return
+        self.copy_to_clipboard(text)
+        notes = [words[caution] for caution in cautions(text, in_tmux="TMUX" in os.environ)]
+        self.notify("; ".join([f"{words['copied']}: {len(text)} {words['characters']}", *notes]), markup=False)
+
+    def action_help(self) -> None:
+        """All keys of this screen and of all screens."""
+        lines = help_lines(self.screen, self.words, keymap=self.settings.keys, read_only=self.settings.read_only)
+        self.push_screen(Reader(self.words["help"], lines))
+
+    def action_zoom(self) -> None:
+        """The focused panel alone."""
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+        elif self.screen.focused is not None:
+            self.screen.maximize(self.screen.focused)
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The palette: every key's action by name, and every theme."""
+        for binding in [*APP_KEYS, *own_keys(screen)]:
+            target = self if binding in APP_KEYS else screen
+            if binding.action != "command_palette" and self._is_enabled(binding, target):
+                named = in_language(binding, self.words)
+                yield SystemCommand(named.description, named.tooltip, partial(self._do, binding.action, target))
+        for name in sorted(self.available_themes):
+            yield SystemCommand(f"{self.words['theme']} {name}", "", partial(self.choose_theme, name))
+
+    def _is_enabled(self, binding: Binding, target: "App[int] | Screen[Any]") -> bool:
+        node = self if binding.action.startswith("app.") else target
+        return bool(node.check_action(action_name(binding), ()))
+
+    async def _do(self, action: str, target: "App[int] | Screen[Any]") -> None:
+        await self.run_action(action, default_namespace=cast(Any, target))
+
     # Terminal.
 
     def action_suspend_process(self) -> None:
@@ -117,7 +177,7 @@ class House(Stages):
             self.notify(self.words["no shell"], severity="warning", markup=False)
             return
         with self.suspend():
-            stop_group(sys.__stdin__.fileno() if sys.__stdin__ else 0)
+            stop_group(terminal_input())
 
     def _take_terminal_anew(self) -> None:
         """Set the terminal again after a stop that could not be seen coming, such as SIGSTOP."""

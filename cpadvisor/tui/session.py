@@ -72,6 +72,13 @@ class Draft:
     diff: str
     findings: tuple["Finding", ...]
     command: str
+    planned: str | None = None
+    """The plan's own text, where `text` is the file as the user has changed it since."""
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether the file is the user's: newer than the plan, and launched as it stands."""
+        return self.planned is not None
 
     @property
     def is_saved(self) -> bool:

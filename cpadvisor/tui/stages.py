@@ -16,6 +16,8 @@ from textual.reactive import var
 from textual.worker import get_current_worker
 
 from cpadvisor.job import Request
+from cpadvisor.tui import headless
+from cpadvisor.tui.command_log import CommandLog
 from cpadvisor.tui.home import NOWHERE, Home
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.messages import Failed, Finished, attempt
@@ -52,6 +54,7 @@ class Stages(App[int]):
         self.home = home
         self.settings = home.settings
         self.words = Words(home.settings.lang)
+        self.command_log = CommandLog(home.log)
         self._work = work
         self._first_request = request
         self._first_run = run
@@ -79,16 +82,27 @@ class Stages(App[int]):
 
     # Workers: messages up.
 
-    def _start(self, stage: str, work: Callable[[], object]) -> None:
-        """Run a stage in a thread; a newer call of the same stage makes an older one's answer void."""
-        self.session = replace(self.session, busy=stage)
-        self.run_worker(partial(self._run, stage, work), thread=True, exclusive=True, group=stage, exit_on_error=False)
+    def _start(self, stage: str, work: Callable[[], object], command: str | None = None) -> None:
+        """Run a stage in a thread; a newer call of the same stage makes an older one's answer void.
 
-    def _run(self, stage: str, work: Callable[[], object]) -> None:
+        The log tells it as the headless command that does the same. A read-only app starts none that changes
+        something, whichever way it was asked.
+        """
+        if self.settings.read_only and stage in CHANGES:
+            self.notify(self.words["read-only help"], severity="warning", markup=False)
+            return
+        self.session = replace(self.session, busy=stage)
+        done = partial(self._run, stage, work, command)
+        self.run_worker(done, thread=True, exclusive=True, group=stage, exit_on_error=False)
+
+    def _run(self, stage: str, work: Callable[[], object], command: str | None = None) -> None:
         worker = get_current_worker()
         if stage in CHANGES:
             self.changing.append(current_thread())
+        number = None if command is None else self.command_log.begin(command)
         message = attempt(stage, work)
+        if number is not None:
+            self.command_log.end(number, message.reason if isinstance(message, Failed) else None)
         if not worker.is_cancelled:
             self.post_message(message)
         elif stage in CHANGES:
@@ -123,7 +137,12 @@ class Stages(App[int]):
 
     def _take_machine(self, machine: Machine) -> None:
         self.session = replace(self.session, machine=machine, answer=None, draft=None, chosen=0)
-        self._start("plan", partial(self._work.answer, machine, self.session.request))
+        self.start_planning(machine)
+
+    def start_planning(self, machine: Machine) -> None:
+        """Plan the job that is asked for on this machine."""
+        request = self.session.request
+        self._start("plan", partial(self._work.answer, machine, request), headless.plan(machine, request))
 
     def _take_answer(self, answer: Answer) -> None:
         # An answer that was on its way when the job changed is void.
@@ -146,6 +165,12 @@ class Stages(App[int]):
         if self._launch_next:
             self._launch_next = False
             await self.action_launch()
+
+    def reread_file(self) -> None:
+        """Read the file again that the user or a mend has changed: from now on it is the one that is launched."""
+        if self.session.draft is not None:
+            draft = self.session.draft
+            self._start("draft", partial(self._work.edited, draft), headless.command("check", draft.path))
 
     def _take_saved(self, saved: Saved) -> None:
         kept = f"; the old file is {saved.backup.name}" if saved.backup else ""

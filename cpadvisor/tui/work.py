@@ -5,11 +5,11 @@ not wait for them.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from cpadvisor.errors import CpadvisorError
+from cpadvisor.errors import CpadvisorError, UsageError
 from cpadvisor.job import Request
 from cpadvisor.node import Node
 from cpadvisor.plan.advice import Plan
@@ -94,17 +94,39 @@ class Work(RunWork, DoctorWork):
             folder=self.config.parent,
         )
 
+    def edited(self, draft: Draft) -> Draft:
+        """The file as it stands on disk after the user or a mend has changed it, beside the plan's own text."""
+        from cpadvisor.check import check_file
+        from cpadvisor.rundir import read_existing
+        from cpadvisor.write.diff import unified_diff
+
+        planned, on_disk = draft.planned or draft.text, read_existing(draft.path)
+        if on_disk is None:
+            raise UsageError(f"{draft.path} is gone; w writes the plan's file again")
+        if on_disk == planned:
+            return replace(draft, text=planned, on_disk=planned, diff="", planned=None)
+        return replace(
+            draft,
+            text=on_disk,
+            on_disk=on_disk,
+            diff=unified_diff(planned, on_disk, name=str(draft.path)),
+            findings=check_file(draft.path),
+            planned=planned,
+        )
+
     def save(self, draft: Draft) -> Saved:
-        """Write the file; what was there is kept beside it."""
+        """Write the plan's file; what was there is kept beside it."""
         from cpadvisor.rundir import replace_with_backup
 
-        return Saved(path=draft.path, backup=replace_with_backup(draft.path, draft.text))
+        text = draft.planned or draft.text
+        return Saved(path=draft.path, backup=replace_with_backup(draft.path, text))
 
     def launch(self, draft: Draft) -> Path:
         """Start the run of a draft; its folder.
 
-        The file on disk starts where it is as shown. Otherwise a copy among the
-        advisor's own files does: no file of the user's is written unasked.
+        The file on disk starts where it is as shown: as the plan's text, or as the
+        user has changed it since. Otherwise a copy of the plan's text among the
+        advisor's own files starts: no file of the user's is written unasked.
         """
         from cpadvisor import launch
 
@@ -112,9 +134,9 @@ class Work(RunWork, DoctorWork):
         return launch.start(path, runs=self._runs, python=self._python, force=False)
 
     def _own_copy(self, draft: Draft) -> Path:
-        from cpadvisor.rundir import state_root, write_atomically
+        from cpadvisor.rundir import write_atomically
 
-        path = state_root() / "configs" / f"app-{draft.path.name}"
+        path = copy_path(draft)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, draft.text)
         return path
@@ -128,6 +150,13 @@ class Work(RunWork, DoctorWork):
     def watcher(self, run_dir: Path) -> "Watcher":
         """What looks at a run, twice a second."""
         return Watcher(run_dir)
+
+
+def copy_path(draft: Draft) -> Path:
+    """Where a plan is written that is launched and not saved."""
+    from cpadvisor.rundir import state_root
+
+    return state_root() / "configs" / f"app-{draft.path.name}"
 
 
 class Watcher:

@@ -13,7 +13,10 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+from cpadvisor.settings import Settings
+from cpadvisor.tui.copying import copy_from, text_of
 from cpadvisor.tui.i18n import Words
+from cpadvisor.tui.keys import CHANGING, COPY_KEY, in_language, key_label
 from cpadvisor.tui.session import Machine, Session, request_label
 from cpadvisor.tui.terminal import SMALLEST
 from cpadvisor.tui.widgets.lines import Line
@@ -50,18 +53,35 @@ class StageScreen(Screen[None]):
     QUIET: ClassVar[frozenset[str]] = frozenset()
     """Ids of the app's keys that work here too and stand in the help, but leave the footer to the screen's own."""
 
+    BINDINGS: ClassVar = [COPY_KEY]
+
     session: reactive[Session] = reactive(Session, always_update=False)
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
-        """The keys that act now; the footer shows those that it is told to."""
-        found = super().active_bindings
-        return {
-            key: active._replace(binding=replace(active.binding, show=False))
-            if active.binding.id in self.QUIET
-            else active
-            for key, active in found.items()
-        }
+        """The keys that act now, in the app's language; the footer shows those that it is told to."""
+        return {key: self._as_shown(active) for key, active in super().active_bindings.items()}
+
+    def _as_shown(self, active: ActiveBinding) -> ActiveBinding:
+        binding = in_language(active.binding, self.words)
+        shown = binding.show and binding.id not in self.QUIET
+        return active._replace(binding=replace(binding, show=shown), tooltip=binding.tooltip)
+
+    def copied(self) -> str | None:
+        """What is copied: by default what the focused panel holds."""
+        return text_of(self.focused)
+
+    def action_copy(self) -> None:
+        """Give it to the terminal's clipboard."""
+        copy_from(self.app, self.copied())
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None, which dims a key, for what changes something in a read-only app."""
+        return None if action in CHANGING and self._settings.read_only else True
+
+    @property
+    def _settings(self) -> Settings:
+        return cast("CpadvisorApp", self.app).settings
 
     @property
     def words(self) -> Words:
@@ -70,7 +90,8 @@ class StageScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Strip, body, footer, and the notice that replaces them in a small terminal."""
-        stages = tuple(Stage(key=key, mode=mode, title=self.words[mode]) for key, mode in STAGES)
+        keys = {mode: key_label(self._settings.keys.get(f"go-{mode}", key)) for key, mode in STAGES}
+        stages = tuple(Stage(key=keys[mode], mode=mode, title=self.words[mode]) for _, mode in STAGES)
         yield ContextStrip(stages, active=self.MODE)
         with VerticalScroll(id="body", can_focus=False):
             yield from self.body()
@@ -103,7 +124,8 @@ class StageScreen(Screen[None]):
         self.query_one("#small", Static).update(notice)
 
     def _show(self) -> None:
-        self.query_one(ContextStrip).line = context_line(self.session, self.words)
+        read_only: Line = ((self.words["read-only"], "warn"), (" · ", "faint")) if self._settings.read_only else ()
+        self.query_one(ContextStrip).line = (*read_only, *context_line(self.session, self.words))
         self.show(self.session)
 
 

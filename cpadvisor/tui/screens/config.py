@@ -9,6 +9,7 @@ from textual.binding import Binding
 from textual.containers import Vertical
 
 from cpadvisor import units
+from cpadvisor.tui.keys import CPU_KEY
 from cpadvisor.tui.screens.base import StageScreen, panel
 from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.session import Draft, Session
@@ -28,6 +29,8 @@ class ConfigScreen(StageScreen):
     AUTO_FOCUS = "#file"
     BINDINGS: ClassVar = [
         Binding("w", "app.write", "Write", id="config-write", tooltip="Write the file; the old one is kept as .bak"),
+        Binding("e", "app.edit_file", "Edit", id="config-edit", tooltip="Open the file in $EDITOR; it is checked then"),
+        CPU_KEY,
     ]
 
     def body(self) -> ComposeResult:
@@ -52,8 +55,9 @@ class ConfigScreen(StageScreen):
 
     def _show_draft(self, draft: Draft, problem: str | None) -> None:
         words = self.words
-        panel(self.query_one("#file"), str(draft.path), words["saved" if draft.is_saved else "not saved"])
-        self.query_one("#file", RowTable).grid = Grid(columns=FILE_COLUMNS, rows=file_rows(draft))
+        said = "edited" if draft.is_edited else "saved" if draft.is_saved else "not saved"
+        panel(self.query_one("#file"), str(draft.path), words[said])
+        self.query_one("#file", RowTable).grid = Grid(columns=FILE_COLUMNS, rows=file_rows(draft, words["yours"]))
         changes = sum(1 for line in draft.diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---"))
         panel(self.query_one("#diff"), words["diff"], f"{units.format_count(changes)} ±" if changes else "")
         self.query_one("#diff", Lines).lines = change_lines(draft, words["saved"])
@@ -63,6 +67,14 @@ class ConfigScreen(StageScreen):
         panel(self.query_one("#findings"), words["checks"], finding_counts(draft))
         lines: list[Line] = [((problem, "bad"),)] if problem else []
         self.query_one("#command", Prose).lines = (*lines, ((draft.command, "plain"),))
+
+    def copied(self) -> str | None:
+        """The whole file, the change or the command; of findings the one under the cursor."""
+        draft, focused = self.session.draft, self.focused
+        if draft is None or focused is None:
+            return None
+        whole = {"file": draft.text, "diff": draft.diff, "command": draft.command}
+        return whole.get(focused.id or "") or super().copied()
 
     @on(RowTable.Picked, "#findings")
     def _read_finding(self, event: RowTable.Picked) -> None:
@@ -111,9 +123,12 @@ def keys_of(text: str) -> tuple[str | None, ...]:
     return tuple(keys)
 
 
-def file_rows(draft: Draft) -> tuple[Row, ...]:
-    """The lines of the file, numbered; what the file says behind a line about its origin stands in a column."""
-    origins = {line.key: (line.origin, line.comment) for line in draft.lines}
+def file_rows(draft: Draft, yours: str = "") -> tuple[Row, ...]:
+    """The lines of the file, numbered; what the file says behind a line about its origin stands in a column.
+
+    A key that was changed after the plan is called `yours`, beside what the plan has for it.
+    """
+    origins = {line.key: (line.origin, line.comment) for line in draft.lines} | changed_keys(draft, yours)
     rows: list[Row] = []
     last: str | None = None
     for number, (line, key) in enumerate(zip(draft.text.splitlines(), keys_of(draft.text), strict=True), start=1):
@@ -123,6 +138,27 @@ def file_rows(draft: Draft) -> tuple[Row, ...]:
         about = Cell(runs=((origin, "accent"), (f"  {comment}" if comment else "", "muted")))
         rows.append((cell(str(number), "faint"), cell(shown, "faint" if key is None else "plain"), about))
     return tuple(rows)
+
+
+def changed_keys(draft: Draft, yours: str) -> dict[str, tuple[str, str]]:
+    """Origin and comment of each key that is not as the plan has it; none in a file that is the plan's."""
+    if draft.planned is None:
+        return {}
+    planned, there = blocks_of(draft.planned), blocks_of(draft.text)
+    return {
+        key: (yours, " ".join(planned.get(key, units.DASH).split()))
+        for key, block in there.items()
+        if planned.get(key) != block
+    }
+
+
+def blocks_of(text: str) -> dict[str, str]:
+    """The lines of each top-level key, without the comments behind them."""
+    blocks: dict[str, str] = {}
+    for line, key in zip(text.splitlines(), keys_of(text), strict=True):
+        if key is not None:
+            blocks[key] = blocks.get(key, "") + _TRAILING_COMMENT.sub("", line).rstrip() + "\n"
+    return blocks
 
 
 def change_lines(draft: Draft, saved: str) -> tuple[Line, ...]:

@@ -32,13 +32,12 @@ class DoctorScreen(StageScreen):
 
     MODE = "doctor"
     AUTO_FOCUS = "#found"
-    QUIET = frozenset({"cpu", "launch", "stop"})
+    QUIET = frozenset({"launch", "stop"})
     BINDINGS: ClassVar = [
         Binding("v", "app.next_subject", "Subject", id="doctor-subject", tooltip="This machine, the config, the run"),
         Binding("s", "symptom", "Symptom", id="doctor-symptom", tooltip="Begin at what you see: the checks behind it"),
         Binding("m", "next_mend", "Mend", id="doctor-mend", tooltip="The next mend of this finding; enter applies it"),
         Binding("r", "app.examine", "Again", id="doctor-again", tooltip="Look again"),
-        Binding("y", "copy", "Copy", id="doctor-copy", tooltip="Copy the report to the clipboard (OSC 52)"),
         Binding("slash", "filter", "Filter", id="doctor-filter", tooltip="Only the checks that hold these words"),
     ]
 
@@ -193,12 +192,10 @@ class DoctorScreen(StageScreen):
             self._rule = None
             self.post_message(self.Complained(SYMPTOMS[place] if place < len(SYMPTOMS) else None))
 
-    def action_copy(self) -> None:
-        """The report as text, through the terminal."""
+    def copied(self) -> str | None:
+        """The report as text."""
         exam = self.session.exam
-        if exam is not None:
-            self.app.copy_to_clipboard(report_text(exam.subject, self._listed, symptom=self.session.symptom))
-            self.app.notify(self.words["copied"], markup=False)
+        return None if exam is None else report_text(exam.subject, self._listed, symptom=self.session.symptom)
 
     def action_filter(self) -> None:
         """Type what the checks have to hold."""

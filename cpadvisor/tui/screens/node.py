@@ -1,5 +1,7 @@
 """Node: which GPUs there are, how they are joined, who holds their memory, what stands in the way."""
 
+from typing import ClassVar
+
 from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -8,6 +10,7 @@ from cpadvisor import units
 from cpadvisor.hardware import link_bytes_per_s
 from cpadvisor.node import Gpu, Holder, link_rank
 from cpadvisor.report.node import island_label, ring_label
+from cpadvisor.tui.keys import CPU_KEY
 from cpadvisor.tui.screens.base import StageScreen, panel
 from cpadvisor.tui.session import Machine, Session
 from cpadvisor.tui.widgets.bar import memory_bar
@@ -25,6 +28,7 @@ class NodeScreen(StageScreen):
 
     MODE = "node"
     AUTO_FOCUS = "#gpus"
+    BINDINGS: ClassVar = [CPU_KEY]
 
     def body(self) -> ComposeResult:
         """Two columns, one below the other in a narrow terminal."""

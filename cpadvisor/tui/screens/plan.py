@@ -13,6 +13,7 @@ from cpadvisor.catalog import load_models
 from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Rejection, TraceStep
 from cpadvisor.report.plan import recompute_label
 from cpadvisor.tui.i18n import Words
+from cpadvisor.tui.keys import CPU_KEY
 from cpadvisor.tui.screens.base import StageScreen, panel
 from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.session import Answer, Session
@@ -34,6 +35,7 @@ class PlanScreen(StageScreen):
     AUTO_FOCUS = "#candidates"
     BINDINGS: ClassVar = [
         Binding("e", "edit", "Edit job", id="plan-edit", tooltip="Change model, length, engine or lock"),
+        CPU_KEY,
     ]
 
     def body(self) -> ComposeResult:

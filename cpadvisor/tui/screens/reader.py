@@ -45,6 +45,8 @@ class Question(ModalScreen[str]):
         Binding("escape,q,n", "choose('stay')", "Stay", id="question-stay", tooltip="Change nothing"),
         Binding("x,X,y", "choose('yes')", "Yes", id="question-yes", tooltip="Do it"),
         Binding("d,l", "choose('leave')", "Leave it", id="question-leave", tooltip="Quit and leave the run alone"),
+        Binding("w", "choose('write')", "Write", id="question-write", tooltip="Write the plan's file"),
+        Binding("e", "choose('edit')", "Edit", id="question-edit", tooltip="Open the file as it is on disk"),
     ]
 
     def __init__(self, title: str, text: str, answers: tuple[tuple[str, str, str], ...]) -> None:

@@ -8,6 +8,7 @@ from textual.containers import Horizontal, Vertical
 
 from cpadvisor import units
 from cpadvisor.report.run import first_loss, format_loss, loss_label
+from cpadvisor.tui.keys import PAUSE_KEY
 from cpadvisor.tui.screens.base import StageScreen, panel
 from cpadvisor.tui.screens.failure import failure_facts
 from cpadvisor.tui.screens.run_lines import (
@@ -42,7 +43,6 @@ class RunScreen(StageScreen):
 
     MODE = "run"
     AUTO_FOCUS = "#log"
-    QUIET = frozenset({"cpu"})
     BINDINGS: ClassVar = [
         Binding("v", "view", "View", id="run-view", tooltip="The next chart or table, where one is shown at a time"),
         Binding("r", "rank", "Rank", id="run-rank", tooltip="The log of the next rank"),
@@ -50,6 +50,7 @@ class RunScreen(StageScreen):
         Binding("plus,equals_sign", "speed(1)", "Faster", id="run-faster", tooltip="A faster replay"),
         Binding("minus", "speed(-1)", "Slower", id="run-slower", tooltip="A slower replay"),
         Binding("escape", "back", "Back", id="run-back", tooltip="From an opened run back to the list"),
+        PAUSE_KEY,
     ]
 
     def body(self) -> ComposeResult:
@@ -77,7 +78,9 @@ class RunScreen(StageScreen):
         recalled = self.session.recalled
         if action == "back":
             return recalled is not None
-        return action != "speed" or (recalled is not None and recalled.replay is not None)
+        if action == "speed":
+            return recalled is not None and recalled.replay is not None
+        return super().check_action(action, parameters)
 
     def show(self, session: Session) -> None:
         """Hand the run to the widgets."""

@@ -32,7 +32,7 @@ class RunsScreen(StageScreen):
 
     MODE = "runs"
     AUTO_FOCUS = "#history"
-    QUIET = frozenset({"cpu", "launch", "stop"})
+    QUIET = frozenset({"launch", "stop"})
     BINDINGS: ClassVar = [
         Binding("p", "replay", "Replay", id="runs-replay", tooltip="Show the run again, from its events"),
         Binding("space", "mark", "Mark", id="runs-mark", tooltip="Mark this run; two marked ones can be compared"),

@@ -52,6 +52,12 @@ class LinkMatrix(ScrollView, Toned, can_focus=True):
         self.virtual_size = Size(5 + _CELL * columns, rows + 1)
         self.refresh()
 
+    def text(self) -> str:
+        """The whole matrix."""
+        node = self.links.node
+        rows = [] if node is None else [self._header(node), *(self._row(node, row) for row in range(len(node.gpus)))]
+        return "\n".join("".join(segment.text for segment in row).rstrip() for row in rows)
+
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """The header and a row a GPU."""
         return max(self.virtual_size.height, 2)

@@ -60,9 +60,28 @@ def test_a_broken_theme_of_the_users_is_a_note(home: Path, capsys: pytest.Captur
     assert "unknown key 'primry', did you mean 'primary'?" in told
 
 
-def test_the_default_file_is_accepted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_file_holds_every_key_by_its_id_and_is_accepted(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["settings", "--default"]) == 0
     text = capsys.readouterr().out
     (home / "config.yaml").write_text(text)
     assert cli.main(["settings"]) == 0
-    assert "\nkeys:\n" in text
+    assert '#  launch: "L"' in text
+    assert '#  table-down: "down,j"' in text
+
+
+def test_the_keys_of_the_default_file_are_accepted_as_they_stand(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["settings", "--default"]) == 0
+    text = capsys.readouterr().out.replace("\n#  ", "\n  ")
+    (home / "config.yaml").write_text(text)
+    assert cli.main(["settings"]) == 0
+    assert "launch: L" in capsys.readouterr().out
+
+
+def test_keys_that_clash_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "config.yaml").write_text("keys: {launch: X}\n")
+    assert cli.main(["settings"]) == 2
+    assert "launch and stop both take X" in capsys.readouterr().err

@@ -417,5 +417,5 @@ def test_every_binding_has_an_id_a_description_and_a_tooltip() -> None:
     bindings = [binding for owner in owners for binding in owner.__dict__["BINDINGS"]]
     assert all(isinstance(binding, Binding) for binding in bindings)
     assert [binding for binding in bindings if not (binding.id and binding.description and binding.tooltip)] == []
-    ids = [binding.id for binding in bindings]
+    ids = [binding.id for binding in set(bindings)]  # one that several screens share is one
     assert len(ids) == len(set(ids))

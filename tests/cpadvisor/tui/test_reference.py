@@ -4,6 +4,7 @@ from tui_support import FakeWork
 from cpadvisor.report.table import cell_width
 from cpadvisor.settings import Settings
 from cpadvisor.tui.app import CpadvisorApp
+from cpadvisor.tui.home import Home
 from cpadvisor.tui.reference import card_lines
 from cpadvisor.tui.screens.reader import Reader, reader_width
 from cpadvisor.tui.widgets.prose import Prose
@@ -27,7 +28,7 @@ def test_the_text_is_that_of_the_command_and_fits_a_reader_on_80_columns() -> No
 
 @pytest.mark.parametrize(("lang", "title"), [("en", "The quick reference card"), ("zh", "CP 速查卡")])
 async def test_a_key_opens_the_card_in_the_language_of_the_app(lang: str, title: str) -> None:
-    app = CpadvisorApp(FakeWork(), settings=Settings(lang=lang))
+    app = CpadvisorApp(FakeWork(), home=Home(settings=Settings(lang=lang)))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("C")
         await app.workers.wait_for_complete()

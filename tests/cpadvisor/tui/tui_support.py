@@ -216,9 +216,14 @@ class FakeWork:
             command="cpadvisor launch cpadvisor.yaml",
         )
 
+    def edited(self, draft: Draft) -> Draft:
+        self.calls.append("edited")
+        planned = draft.planned or draft.text
+        return replace(draft, text=self.on_disk or "", on_disk=self.on_disk, planned=planned)
+
     def save(self, draft: Draft) -> Saved:
         self.calls.append("save")
-        self.on_disk = draft.text
+        self.on_disk = draft.planned or draft.text
         return Saved(path=draft.path, backup=Path("cpadvisor.yaml.bak"))
 
     def launch(self, draft: Draft) -> Path:
