@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 from pathlib import Path
 
 from cpadvisor import launch as launching
@@ -9,7 +10,7 @@ from cpadvisor.commands.output import is_terminal, print_json, say
 from cpadvisor.commands.places import any_run, named_run, newest_living, runs_dir
 from cpadvisor.errors import EXIT_DONE, LaunchError, UsageError
 from cpadvisor.report.run import step_text, view_text
-from cpadvisor.rundir import CONFIG_FILE, RUN_FILE
+from cpadvisor.rundir import CONFIG_FILE, RUN_FILE, command_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.logs import tail
 from cpadvisor.watch.monitor import Monitor
@@ -81,10 +82,9 @@ def attach(args: argparse.Namespace) -> int:
     if args.json or not is_terminal():
         return _follow(args, directory)
     if not (directory / RUN_FILE).exists():
-        name = directory.name
         raise LaunchError(
-            f"the directory of run {name} has vanished, and with it all that the app could show; its processes live: "
-            f"end them with `cpadvisor stop {name}`"
+            f"the directory of run {directory.name} has vanished, and with it all that the app could show; its "
+            f"processes live: end them with `cpadvisor stop {shlex.quote(command_name(directory))}`"
         )
     from cpadvisor.commands.front import open_app
 

@@ -81,6 +81,13 @@ def test_a_prefix_that_does_not_decide_names_the_runs(tmp_path: Path) -> None:
         find_run(tmp_path, "2026")
 
 
+def test_a_path_that_leads_to_no_run_says_so(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(LaunchError, match=r"/notes is no run: it has no run\.json; `cpadvisor runs` lists the runs"):
+        find_run(tmp_path, str(tmp_path / "notes"))
+
+
 @pytest.mark.parametrize("name", ["nope", ""])
 def test_an_unknown_run_is_told_with_those_that_there_are(tmp_path: Path, name: str) -> None:
     run = make_run(tmp_path)

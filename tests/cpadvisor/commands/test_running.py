@@ -171,7 +171,7 @@ def test_a_run_without_its_directory_is_watched_refused_by_the_app_and_stopped(
     monkeypatch.setattr("cpadvisor.commands.running.is_terminal", lambda: True)
     status, _, err = typed("attach", long_run.name)
     assert status == 1 and "has vanished, and with it all that the app could show" in err
-    assert f"`cpadvisor stop {long_run.name}`" in err
+    assert f"`cpadvisor stop {long_run}`" in err
     status, out, _ = typed("stop", long_run.name, "--json")
     assert (status, json.loads(out)["state"]) == (0, "stopped")
     assert processes_of(long_run) == []

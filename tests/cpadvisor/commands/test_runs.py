@@ -57,7 +57,7 @@ def test_of_several_none_is_deleted_where_one_lives(typed: Typed, runs: Path, lo
     old = ended(runs, 0)
     status, out, err = typed("rm", old.name, long_run.name)
     assert (status, out) == (1, "")
-    assert f"run {long_run.name} is " in err and f"end it with `cpadvisor stop {long_run.name}`" in err
+    assert f"run {long_run.name} is " in err and f"end it with `cpadvisor stop {long_run}`" in err
     assert old.is_dir()
     launch.stop(long_run)
     assert typed("rm", old.name, long_run.name)[0] == 0
@@ -98,7 +98,7 @@ def test_a_run_that_lives_without_its_directory_is_listed_with_the_command_that_
     status, out, err = typed()
     assert status == 0
     assert long_run.name in out and "running" in out
-    assert f"end it with `cpadvisor stop {long_run.name}`" in err
+    assert f"end it with `cpadvisor stop {long_run}`" in err
     (row,) = json.loads(typed("--json")[1])["runs"]
     assert (row["run"], row["state"], row["model"]) == (long_run.name, "running", "tiny")
     launch.stop(long_run)

@@ -57,7 +57,7 @@ def test_it_is_told_as_running_with_what_vanished_and_what_ends_it(orphan: Path,
     assert (view.state, view.model, view.layout_label, view.world) == ("running", "tiny", "1×1×1×2", 2)
     assert view.failure is not None and view.failure.kind == "vanished"
     assert view.failure.headline == "the run directory has vanished while the processes of the run go on"
-    assert view.failure.command == f"cpadvisor stop {orphan.name}"
+    assert view.failure.command == f"cpadvisor stop {orphan}"  # by its path, as it is not where runs usually are
     assert [rank.alive for rank in view.ranks] == [True, True]
     assert 0 < view.elapsed_s < 60
 
