@@ -288,8 +288,10 @@ def test_a_run_directory_that_vanishes_ends_the_run_before_the_eyes_of_the_app(h
 
 
 def test_a_run_that_hangs_without_its_directory_is_found_and_stopped(here: Scene) -> None:
-    run_dir = here.launch(fault="hang:step=2")
-    here.until(run_dir, lambda view: (view.step or 0) >= 1)
+    run_dir = here.launch()
+    view = here.trains(run_dir)
+    for rank in (0, 1):
+        os.kill(rank_of(view, rank), signal.SIGSTOP)
     shutil.rmtree(run_dir)
     told = here.told("watch", "--once", run_dir.name)
     assert (told["state"], told["failure"]["kind"]) == ("running", "vanished")
