@@ -4,6 +4,7 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from runtime.errors import DiskFullError, TrainerError, VanishedError
 
@@ -49,3 +50,14 @@ def drop_ballast(run_dir: Path) -> None:
     """Give the space back that the run directory holds for its last words."""
     with suppress(OSError):
         (run_dir / BALLAST).unlink()
+
+
+def silence(stream: TextIO) -> None:
+    """Send a standard stream nowhere, and what it could not write before.
+
+    That waits in its buffer: at exit Python would try again, and leave with status 120.
+    """
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

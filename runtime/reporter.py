@@ -82,7 +82,7 @@ class Reporter:
             print(line, flush=True)
         except OSError as error:
             where = _where_output_goes()
-            _drop_output()
+            disk.silence(sys.stdout)
             self._cannot_write(error, where)
 
     def end(self, state: str, reason: str | None = None, **facts: object) -> None:
@@ -130,11 +130,3 @@ def _where_output_goes() -> Path:
     with suppress(OSError, ValueError):
         return Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink()
     return Path("standard output")
-
-
-def _drop_output() -> None:
-    # What Python could not write waits in its buffer; at exit it would try again and leave with status 120.
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -12,7 +12,7 @@ from typing import NoReturn
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from runtime import config as configs
-from runtime import faults, mesh, process
+from runtime import disk, faults, mesh, process
 from runtime.door import Door, DoorError
 from runtime.errors import TrainerError
 from runtime.reporter import Reporter
@@ -98,8 +98,10 @@ def _introduce(reporter: Reporter, door: Door) -> None:
 def _leave_with(error: TrainerError) -> NoReturn:
     # Where every rank fails alike, one message a machine is enough.
     if not error.alike or os.environ.get("LOCAL_RANK", "0") == "0":
-        with suppress(OSError):  # a disk that is full for events is so for the log
+        try:
             print(f"error: {error}", file=sys.stderr)
+        except OSError:  # a disk that is full for events is so for the log
+            disk.silence(sys.stderr)
     sys.exit(error.exit_code)
 
 

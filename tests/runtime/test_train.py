@@ -285,7 +285,7 @@ def test_a_log_that_finds_no_space_ends_the_run_too_and_leaves_with_1(
         (tmp_path / "run.json").write_text("{}")
         with (disk / "log").open("wb") as log:
             fill(disk)
-            env = environment()
+            env = environment(PYTHONUNBUFFERED="")  # what cannot be written then waits in a buffer
             training = subprocess.run(
                 [sys.executable, "-m", "runtime.train", str(path)], env=env, stdout=log, stderr=log, timeout=120
             )

@@ -134,23 +134,25 @@ def test_the_last_two_are_kept(gloo_pool: GlooPool, tmp_path: Path) -> None:
     assert gloo_pool.run(2, saved_names, path) == [["step-3", "step-4"]] * 2
 
 
-def save_twice(rank: int, world: int, path: Path) -> list[str]:
-    """What is said where the first state finds no space, and the second does."""
+def save_twice(rank: int, world: int, path: Path) -> tuple[str, list[str]]:
+    """What is said where a state finds no space, and what is left then; the second time there is space."""
     trainer = make_trainer(path)
     trainer.step(0, silent(path.parent.parent))
-    said: list[str] = []
-    for _ in range(2):
-        try:
-            training_state.save(
-                trainer.config.run_dir, 1, model=trainer.model, optimizer=trainer.optimizer, keep=2, rank=rank
-            )
-        except DiskFullError as error:
-            said.append(str(error))
-        torch.distributed.barrier()
-        if rank == 0:
-            (path.parent / "filler").unlink(missing_ok=True)
-        torch.distributed.barrier()
-    return said
+
+    def save() -> None:
+        training_state.save(
+            trainer.config.run_dir, 1, model=trainer.model, optimizer=trainer.optimizer, keep=2, rank=rank
+        )
+
+    with pytest.raises(DiskFullError) as caught:
+        save()
+    torch.distributed.barrier()
+    left = [entry.name for entry in (path.parent / "checkpoints").iterdir()]
+    torch.distributed.barrier()
+    (path.parent / "filler").unlink(missing_ok=True)
+    torch.distributed.barrier()
+    save()
+    return str(caught.value), left
 
 
 def test_a_state_without_space_is_told_by_every_rank_and_leaves_no_part_of_itself(
@@ -162,14 +164,32 @@ def test_a_state_without_space_is_told_by_every_rank_and_leaves_no_part_of_itsel
         (run_dir / "run.json").write_text("{}")
         path = write_folder(run_dir, context_parallel_size=2)
         fill(run_dir, leave_kib=200)
-        for said in gloo_pool.run(2, save_twice, path):
-            assert len(said) == 1
-            assert f"cannot write {run_dir}/checkpoints/step-1.partial: No space left on device (" in said[0]
+        for said, left in gloo_pool.run(2, save_twice, path):
+            assert f"cannot write {run_dir}/checkpoints/step-1.partial: No space left on device (" in said
+            assert left == []
         assert [entry.name for entry in (run_dir / "checkpoints").iterdir()] == ["step-1"]
         assert state_folders.newest_whole(run_dir) == (1, ())
 
     # Weights and moments take 3 x 4 x 49,312 bytes and as much again in headers.
     on_small_disk(request, tmp_path / "disk", 2048, save_on_a_full_disk)
+
+
+def save_a_large_tensor(rank: int, world: int, run_dir: Path) -> str:
+    state_folders.begin(run_dir, 1)
+    with pytest.raises(DiskFullError) as caught:
+        training_state._write(run_dir, 1, {"model.weight": torch.ones(2**18)}, rank)
+    return str(caught.value)
+
+
+def test_a_tensor_that_torch_fails_to_write_in_its_middle_is_told_as_a_full_disk_too(
+    gloo_pool: GlooPool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    def save_on_a_small_disk(disk: Path) -> None:
+        (said,) = gloo_pool.run(1, save_a_large_tensor, disk)
+        assert f"cannot write {disk}/checkpoints/step-1.partial: No space left on device (" in said
+
+    # One tensor of 1 MiB, which torch's zip writer sends in one piece.
+    on_small_disk(request, tmp_path / "disk", 512, save_on_a_small_disk)
 
 
 def save_into_a_gone_directory(rank: int, world: int, path: Path) -> str:
