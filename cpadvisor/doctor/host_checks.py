@@ -155,12 +155,14 @@ def _memory(host: HostFacts, *, ranks: int) -> Iterator[Diagnosis]:
     total = host.cgroup_limit_bytes or host.memory_bytes
     if total is None:
         return
-    used = (host.cgroup_used_bytes or 0) if host.cgroup_limit_bytes else 0
+    known = host.cgroup_used_bytes if host.cgroup_limit_bytes else None
+    used = known or 0
     what = "the container may use" if host.cgroup_limit_bytes else "the host has"
     count, each = (ranks, RANK_HOST_BYTES) if ranks else (CPU_PROCESSES, CPU_PROCESS_BYTES)
     need, who = count * each, "ranks on GPUs" if ranks else "CPU processes"
     needs = f"{count} x {format_bytes(each)} for {who}"
-    seen = f"{what} {format_bytes(total)}, {format_bytes(used)} used; {needs} are {format_bytes(need)}"
+    taken = "" if known is None else f", {format_bytes(known)} used"
+    seen = f"{what} {format_bytes(total)}{taken}; {needs} are {format_bytes(need)}"
     if total - used >= need:
         yield Diagnosis(rule="host-memory", severity="ok", title="host memory suffices", evidence=seen)
         return

@@ -1,5 +1,6 @@
 """A mend becomes a change of a config file: shown as a diff, then written whole with the old file beside it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cpadvisor.errors import ConfigError
 from cpadvisor.rundir import read_existing, replace_with_backup
 from cpadvisor.write.diff import unified_diff
 from cpadvisor.write.edit import REMOVE, Change, edited
+from cpadvisor.write.lines import ORIGINS
 from cpadvisor.write.split import SIZE_KEYS
 from cpadvisor.yaml_reader import read_yaml
 
@@ -26,6 +28,10 @@ _PREDICTED_FROM = (
     "cpadvisor.method",
 )
 """Keys on which memory and time depend: where one changes, the prediction in the file holds no longer."""
+_PREDICTED_LINES = ("# Predicted peak: ", "# Predicted step: ")
+"""Of the header that `write` makes."""
+_WRITTEN_LINE = re.compile(rf"(([a-z_]+):.*? # )(?:{'|'.join(ORIGINS)}): [^\r\n]*")
+"""A line of `write`: its key, and the comment that says what decided its value."""
 
 
 def preview(path: Path, mend: Mend) -> str:
@@ -52,7 +58,21 @@ def _texts(path: Path, mend: Mend) -> tuple[str, str]:
     old = read_existing(path)
     if old is None:
         raise ConfigError(f"{path}: there is no such file any more; write it with `cpadvisor write -o {path}`")
-    return old, edited(old, _with_prediction(old, mend.changes, path), name=str(path))
+    changes = _with_prediction(old, mend.changes, path)
+    return old, _with_true_comments(edited(old, changes, name=str(path)), changes)
+
+
+def _with_true_comments(text: str, changes: Sequence[Change]) -> str:
+    """The comments that `write` made, where a change has made them untrue: whose line it is, and what is predicted."""
+    keys = {change.key.split(".")[0] for change in changes if change.key != PREDICTION} - {"cpadvisor"}
+    is_predicted = any(change.key.startswith(PREDICTION) for change in changes)
+    lines: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if is_predicted and line.startswith(_PREDICTED_LINES):
+            continue
+        found = _WRITTEN_LINE.match(line)
+        lines.append(f"{found[1]}doctor{line[found.end() :]}" if found and found[2] in keys else line)
+    return "".join(lines)
 
 
 def _with_prediction(text: str, changes: Sequence[Change], path: Path) -> tuple[Change, ...]:

@@ -41,6 +41,19 @@ def run_rows(facts: RunFacts) -> Iterator[Diagnosis]:
     yield from _loss(facts)
     yield from _kernel(facts)
     yield from _told(facts)
+    yield from _notes(facts)
+
+
+def _notes(facts: RunFacts) -> Iterator[Diagnosis]:
+    """What of the directory could not be read as it should be: all other rows rest on the rest."""
+    if facts.view.notes:
+        yield Diagnosis(
+            rule="directory",
+            severity="warning",
+            title="not all of the run's files could be read",
+            evidence="; ".join(facts.view.notes),
+            effect="figures and findings rest on what could be read",
+        )
 
 
 def failure_rows(facts: RunFacts) -> Iterator[Diagnosis]:

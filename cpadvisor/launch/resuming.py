@@ -80,7 +80,7 @@ def _refuse(run_dir: Path, record: RunRecord) -> None:
         )
     if run_processes(run_dir, record):
         raise LaunchError(
-            f"run {name} has {view.state} and left processes behind; end them with `cpadvisor stop {named}`"
+            f"run {name} is {state_label(view.state)} and left processes behind; end them with `cpadvisor stop {named}`"
         )
     if view.state == "done":
         raise LaunchError(

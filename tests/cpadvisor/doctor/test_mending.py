@@ -75,6 +75,27 @@ def test_a_change_of_the_learning_rate_leaves_the_prediction(tmp_path):
     assert yaml.safe_load(path.read_text())["cpadvisor"]["prediction"] == {"peak_bytes": 7}
 
 
+def test_a_changed_line_says_that_the_doctor_decided_it_and_the_header_predicts_no_more(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "# Predicted peak: 62.7 GiB (55 GiB to 70 GiB) of 140 GiB on each GPU\n"
+        "# Note: times rest on the hardware table\n"
+        "gradient_checkpointing: false  # plan: everything fits\n"
+        "max_grad_norm: 1.0  # card: C8\n"
+        "cpadvisor:  # plan: what axolotl has no key for\n"
+        "  model: tiny\n"
+        "  prediction: {peak_bytes: 1}\n"
+    )
+    apply(path, Mend(text="recompute", changes=(Change(key="gradient_checkpointing", value=True),)))
+    assert path.read_text() == (
+        "# Note: times rest on the hardware table\n"
+        "gradient_checkpointing: true   # doctor\n"
+        "max_grad_norm: 1.0  # card: C8\n"
+        "cpadvisor:  # plan: what axolotl has no key for\n"
+        "  model: tiny\n"
+    )
+
+
 def test_looking_at_a_mend_writes_nothing(tmp_path):
     path = write_config(tmp_path)
     old = path.read_text()

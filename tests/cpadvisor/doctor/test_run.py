@@ -49,6 +49,13 @@ def test_a_run_that_went_well_shows_each_figure_beside_its_prediction(run):
     assert "failure" not in found
 
 
+def test_what_could_not_be_read_is_a_finding(run):
+    view = replace(Monitor(run.whole().directory).poll(), notes=("events of rank 1: 3 lines are no JSON",))
+    found = judged(run, view=view)
+    assert (found["directory"].severity, found["directory"].evidence) == ("warning", view.notes[0])
+    assert "directory" not in judged(run)
+
+
 def test_context_parallelism_is_proven_by_lengths_and_bytes(run):
     found = judged(run.whole())
     assert found["cp-on"].title == "context parallelism is on: ring"
