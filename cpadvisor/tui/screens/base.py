@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
@@ -22,6 +22,7 @@ from cpadvisor.tui.terminal import SMALLEST
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.prose import content
 from cpadvisor.tui.widgets.strip import ContextStrip, Stage
+from cpadvisor.tui.widgets.titled import Titled
 from cpadvisor.watch.view import state_label
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class StageScreen(Screen[None]):
 
     BINDINGS: ClassVar = [COPY_KEY]
 
-    session: reactive[Session] = reactive(Session, always_update=False)
+    # A var, not a reactive: the widgets that change draw themselves anew, the rest of the screen stays as it is.
+    session: var[Session] = var(Session)
 
     @property
     def active_bindings(self) -> dict[str, ActiveBinding]:
@@ -167,11 +169,9 @@ def state_mark(state: str) -> tuple[str, str]:
 
 
 def panel(widget: Widget, title: str | Line, subtitle: str | Line = "") -> None:
-    """Title at the left of the upper border, live figures at the right of the lower one; never read as markup.
-
-    Setting a title redraws the whole panel, so it is set only when it has changed.
-    """
-    for name, text in (("border_title", title), ("border_subtitle", subtitle)):
-        shown = Content(text) if isinstance(text, str) else content((text,))
-        if getattr(widget, name) != shown.markup:
-            setattr(widget, name, shown)
+    """Title at the left of the upper border, live figures at the right of the lower one; never read as markup."""
+    shown = [Content(text) if isinstance(text, str) else content((text,)) for text in (title, subtitle)]
+    if isinstance(widget, Titled):
+        widget.entitle(*shown)
+    else:
+        widget.border_title, widget.border_subtitle = shown

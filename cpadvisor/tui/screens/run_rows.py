@@ -134,13 +134,14 @@ def _compared(view: RunView) -> list[Fact]:
 
 
 def difference_facts(comparison: Comparison, words: Words) -> tuple[Fact, ...]:
-    """The figures of both runs, then the keys that differ; the older run before the newer one."""
-    facts = [Fact(name=name, lines=(_pair(first, second),)) for name, first, second in figure_rows(comparison)]
+    """The keys that differ, then the figures of both runs; the older run before the newer one."""
+    facts = [Fact(lines=((("○ ", "muted"), (note, "warn")),)) for note in comparison.notes]
+    facts.extend(Fact(name=each.key, lines=(_pair(each.first, each.second),)) for each in comparison.differences)
+    if not facts:
+        facts.append(Fact(lines=(((words["same config"], "muted"),),)))
     facts.append(Fact(lines=(((" ", "plain"),),)))
-    facts.extend(Fact(lines=((("○ ", "muted"), (note, "warn")),)) for note in comparison.notes)
-    if not comparison.differences and not comparison.notes:
-        return (*facts, Fact(lines=(((words["same config"], "muted"),),)))
-    return (*facts, *(Fact(name=each.key, lines=(_pair(each.first, each.second),)) for each in comparison.differences))
+    facts.extend(Fact(name=name, lines=(_pair(first, second),)) for name, first, second in figure_rows(comparison))
+    return tuple(facts)
 
 
 def _pair(first: str | None, second: str | None) -> Line:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 Point = tuple[float, float]
 
 _BLANK = 0x2800
+_CELLS = (" ", *(chr(_BLANK + mask) for mask in range(1, 256)))
+"""The character of each set of dots."""
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bit of a dot by its row and column within the cell (Unicode block Braille Patterns)."""
 
@@ -27,10 +29,12 @@ class Window:
 
 
 def window(points: Sequence[Point], *, levels: Sequence[float] = ()) -> Window:
-    """The smallest window that holds all finite points and `levels`, with 5 % of air above and below.
+    """The window that holds all finite points and `levels`, with 5 % of air above and below.
 
     A constant series is centred: the window reaches half its value to each side
-    (1 for a constant zero), so 97, 97, 97 gives bottom 48.5 and top 145.5.
+    (1 for a constant zero), so 97, 97, 97 gives bottom 48.5 and top 145.5. To the
+    right there is up to 3 % of air, so that a series that grows keeps its place for
+    some steps: from 0 to 300 the window ends at 304, and stays so until 304.
     """
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     heights = [y for _, y in finite] + [level for level in levels if math.isfinite(level)]
@@ -39,7 +43,16 @@ def window(points: Sequence[Point], *, levels: Sequence[float] = ()) -> Window:
     left, right = (min(x for x, _ in finite), max(x for x, _ in finite)) if finite else (0.0, 1.0)
     bottom, top = min(heights), max(heights)
     air = 0.05 * (top - bottom) if top > bottom else abs(top) / 2 or 1.0
-    return Window(left=left, right=right if right > left else left + 1.0, bottom=bottom - air, top=top + air)
+    return Window(left=left, right=_right(left, right), bottom=bottom - air, top=top + air)
+
+
+def _right(left: float, right: float) -> float:
+    """The end of the window: the span, rounded up to a multiple of the power of two that is at most a 32nd of it."""
+    span = right - left
+    if span <= 0:
+        return left + 1.0
+    grain = 2.0 ** math.floor(math.log2(span / 32))
+    return left + math.ceil(span / grain) * grain
 
 
 class Canvas:
@@ -63,7 +76,7 @@ class Canvas:
 
     def row(self, y: int) -> str:
         """One row of cells; an untouched cell is a space."""
-        return "".join(chr(_BLANK + mask) if mask else " " for mask in self._cells[y])
+        return "".join(map(_CELLS.__getitem__, self._cells[y]))
 
 
 def plot(points: Sequence[Point], view: Window, *, columns: int, rows: int) -> Canvas:
@@ -88,16 +101,45 @@ def row_of(y: float, view: Window, *, rows: int) -> int:
     return round((view.top - y) / (view.top - view.bottom) * (rows * 4 - 1))
 
 
-def thin(points: Sequence[Point], buckets: int) -> tuple[Point, ...]:
-    """At most two points a bucket, its lowest and its highest in their order; few points pass unchanged."""
-    if len(points) <= 2 * buckets:
-        return tuple(points)
-    kept: list[Point] = []
-    for bucket in range(buckets):
-        part = points[bucket * len(points) // buckets : (bucket + 1) * len(points) // buckets]
-        ends = {min(part, key=_height), max(part, key=_height)}
-        kept.extend(point for point in part if point in ends)
-    return tuple(kept)
+class Thinning:
+    """Thins a series that grows, at the cost of what is new: what a whole bucket keeps, it keeps.
+
+    Of each bucket the lowest and the highest point stay, in their order, and of the series its ends. Buckets hold as
+    many points as the smallest power of two that makes no more of them than was asked: 1000 points in 75 buckets are
+    thinned by 16.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._kept: list[Point] = []
+        self._done = 0
+        self._last: Point | None = None
+
+    def thin(self, points: Sequence[Point], buckets: int) -> tuple[Point, ...]:
+        """At most two points a bucket and two more; few points pass unchanged."""
+        if len(points) <= 2 * buckets:
+            return tuple(points)
+        size = 1 << (-(-len(points) // buckets) - 1).bit_length()
+        if size != self._size or not self._continues(points):
+            self._size, self._kept, self._done = size, [points[0]], 0
+        while self._done + size <= len(points):
+            self._kept.extend(_extremes(points[self._done : self._done + size]))
+            self._done += size
+            self._last = points[self._done - 1]
+        rest = (*_extremes(points[self._done :]), points[-1])
+        return tuple(dict.fromkeys((*self._kept, *rest)))
+
+    def _continues(self, points: Sequence[Point]) -> bool:
+        """Whether this is the same series, grown."""
+        return self._done == 0 or (self._done <= len(points) and points[self._done - 1] is self._last)
+
+
+def _extremes(part: Sequence[Point]) -> tuple[Point, ...]:
+    """The lowest and the highest point, in their order."""
+    if not part:
+        return ()
+    lowest, highest = min(part, key=_height), max(part, key=_height)
+    return tuple(point for point in dict.fromkeys((lowest, highest) if lowest[0] <= highest[0] else (highest, lowest)))
 
 
 def _height(point: Point) -> float:

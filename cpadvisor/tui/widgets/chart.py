@@ -1,13 +1,14 @@
 """A chart is a series of points, the level that was predicted, the band around it, and perhaps a second series."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from textual.reactive import reactive
+from textual.geometry import Region
+from textual.reactive import var
 from textual.strip import Strip
 
 from cpadvisor import units
-from cpadvisor.tui.widgets.braille import Point, Window, plot, row_of, thin, window
+from cpadvisor.tui.widgets.braille import Point, Thinning, Window, plot, row_of, window
 from cpadvisor.tui.widgets.tones import Run, Toned
 
 
@@ -30,7 +31,7 @@ class Curve:
 class Chart(Toned):
     """A braille line with a scale at the left; the prediction is a dotted level of its own tone."""
 
-    curve: reactive[Curve] = reactive(Curve)
+    curve: var[Curve] = var(Curve)
 
     def __init__(
         self, *, scale: Callable[[float | None], str], tone: str, id: str, second_tone: str = "series-3"
@@ -38,18 +39,39 @@ class Chart(Toned):
         super().__init__(id=id, classes="panel chart")
         self._scale = scale
         self._tones = (tone, second_tone)
-        self._drawn: tuple[object, list[list[Run]]] | None = None
+        self._drawn: tuple[list[Run], ...] = ()
+        self._thinnings = (Thinning(), Thinning())
+
+    def watch_curve(self) -> None:
+        """Draw the new curve, and redraw the lines that it changes."""
+        old, self._drawn = self._drawn, self._draw()
+        if len(old) != len(self._drawn):
+            self.refresh()
+            return
+        width = self.content_size.width
+        changed = [y for y, line in enumerate(self._drawn) if line != old[y]]
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self._drawn = self._draw()
+        self.refresh()
+
+    def _draw(self) -> tuple[list[Run], ...]:
+        width, height = self.content_size
+        if not width or not height:
+            return ()
+        if not (self.curve.points or self.curve.second):
+            return tuple([(self.curve.empty.center(width) if y == height // 2 else "", "faint")] for y in range(height))
+        series = (self.curve.points, self.curve.second)
+        first, second = (each.thin(points, width) for each, points in zip(self._thinnings, series, strict=True))
+        thinned = replace(self.curve, points=first, second=second)
+        return tuple(draw(thinned, width, height, scale=self._scale, tones=self._tones))
 
     def render_line(self, y: int) -> Strip:
-        """One line, out of a drawing that is made once a curve and a size."""
-        width, height = self.content_size
-        key = (self.curve, width, height)
-        if self._drawn is None or self._drawn[0] != key:
-            self._drawn = (key, draw(self.curve, width, height, scale=self._scale, tones=self._tones))
-        lines = self._drawn[1]
-        if not (self.curve.points or self.curve.second):
-            return self.strip([(self.curve.empty.center(width) if y == height // 2 else "", "faint")], width)
-        return self.strip(lines[y] if y < len(lines) else [], width)
+        """One line of the drawing."""
+        return self.strip(self._drawn[y] if y < len(self._drawn) else [], self.content_size.width)
 
 
 def draw(
@@ -63,17 +85,27 @@ def draw(
     labels = _labels(view, rows, scale)
     gutter = max((len(label) for label in labels), default=0) + 1
     columns = max(width - gutter, 1)
-    canvas, second = (
-        plot(thin(series, columns), view, columns=columns, rows=rows) for series in (curve.points, curve.second)
-    )
+    plots = _plots(curve, view, tones, columns=columns, rows=rows)
     marks = _marks(curve, view, rows) if points else {}
     lines: list[list[Run]] = []
     for row in range(rows):
         scale_run = (labels[row].rjust(gutter - 1) + " ", "faint")
-        layers = ((canvas.row(row), tones[0]), (_dashed(second.row(row)), tones[1]), (marks.get(row, ""), "predicted"))
+        layers = (*((texts[row], tone) for texts, tone in plots), (marks.get(row, ""), "predicted"))
         lines.append([scale_run, *_merge(layers, columns)])
-    lines.append([(" " * gutter, "faint"), (_axis(points, columns), "faint")])
+    lines.append([(" " * gutter, "faint"), (_axis(points, view, columns), "faint")])
     return lines
+
+
+def _plots(
+    curve: Curve, view: Window, tones: tuple[str, str], *, columns: int, rows: int
+) -> list[tuple[list[str], str]]:
+    """The rows of each series that there is, with its tone; the second one in dashes."""
+    found: list[tuple[list[str], str]] = []
+    for series, tone, form in ((curve.points, tones[0], str), (curve.second, tones[1], _dashed)):
+        if series:
+            canvas = plot(series, view, columns=columns, rows=rows)
+            found.append(([form(canvas.row(row)) for row in range(rows)], tone))
+    return found
 
 
 def _dashed(text: str) -> str:
@@ -110,10 +142,11 @@ def _merge(layers: Sequence[Run], columns: int) -> list[Run]:
     ]
 
 
-def _axis(points: Sequence[Point], columns: int) -> str:
-    """The first x at the left, the last at the right."""
+def _axis(points: Sequence[Point], view: Window, columns: int) -> str:
+    """The first x at the left, the last below the last point."""
     if not points:
         return ""
-    places = [x for x, _ in points]
-    first, last = units.format_count(min(places)), units.format_count(max(places))
-    return first + last.rjust(max(columns - len(first), 0)) if last != first else first
+    end = max(x for x, _ in points)
+    first, last = units.format_count(min(x for x, _ in points)), units.format_count(end)
+    place = round((end - view.left) / (view.right - view.left) * (columns - 1)) + 1
+    return first + last.rjust(max(place - len(first), 0)) if last != first else first

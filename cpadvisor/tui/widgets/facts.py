@@ -1,20 +1,15 @@
 """Facts: a name at the left, what is to be said of it at the right, wrapped under itself."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rich.cells import cell_len
-from textual import events
-from textual.geometry import Size
-from textual.reactive import reactive
+from textual.reactive import var
 
-from cpadvisor.tui.widgets.lines import Line, Lines
-from cpadvisor.tui.widgets.tones import TONE_CLASSES
+from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.wrap import wrap
+from cpadvisor.tui.widgets.wrapped import Wrapped
 
 _GAP = 2
-_SCROLLBAR = 1
-"""Kept free for it, so that the text does not wrap anew when it comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,30 +23,19 @@ class Fact:
     """Marked at the left: the one that a key acts on."""
 
 
-class Facts(Lines, can_focus=True):
+class Facts(Wrapped):
     """Entries below each other; scrolls where there are more than the panel shows."""
 
-    COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
-
-    facts: reactive[tuple[Fact, ...]] = reactive(())
+    facts: var[tuple[Fact, ...]] = var(())
 
     def watch_facts(self) -> None:
         """Lay out anew, from the top."""
-        self._lay_out()
+        self.changed()
         self.scroll_home(animate=False)
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Wrap to the new width."""
-        self._lay_out()
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many rows as the entries take in this width."""
-        return max(len(laid_out(self.facts, width - _SCROLLBAR)), 1)
-
-    def _lay_out(self) -> None:
-        width = self.size.width - _SCROLLBAR
-        if width > 0:
-            self.lines = laid_out(self.facts, width)
+    def laid_out(self, width: int) -> tuple[Line, ...]:
+        """Names in one column, texts wrapped beside them."""
+        return laid_out(self.facts, width)
 
 
 def laid_out(facts: tuple[Fact, ...], width: int) -> tuple[Line, ...]:

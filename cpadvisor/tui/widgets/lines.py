@@ -1,11 +1,11 @@
-"""Lines of text as they are, never read as markup: a log, a diff. Scrolls both ways and can follow the end."""
+"""Rows of text, never read as markup: they scroll both ways, and a change redraws only the rows that it changes."""
 
 from typing import ClassVar
 
 from rich.cells import cell_len
 from textual.binding import Binding
-from textual.geometry import Size
-from textual.reactive import reactive
+from textual.geometry import Region, Size
+from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -14,8 +14,8 @@ from cpadvisor.tui.widgets.tones import TONE_CLASSES, Run, Toned
 Line = tuple[Run, ...]
 
 
-class Lines(ScrollView, Toned, can_focus=True):
-    """What was given, one line a row; `follow` keeps the last line in sight until the reader scrolls up."""
+class Rows(ScrollView, Toned, can_focus=True):
+    """What is drawn: one line a row. What derives from it says how its content becomes rows."""
 
     COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
 
@@ -28,25 +28,34 @@ class Lines(ScrollView, Toned, can_focus=True):
         Binding("home,g", "scroll_home", "Start", id="lines-home", tooltip="To the first line", show=False),
     ]
 
-    lines: reactive[tuple[Line, ...]] = reactive(())
+    rows: var[tuple[Line, ...]] = var(())
 
     def __init__(self, *, id: str, follow: bool = False) -> None:
         super().__init__(id=id, classes="panel")
         self._follow = follow
 
-    def watch_lines(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
+    def watch_rows(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
         """Take the new size; a reader at the end stays at the end."""
         at_end = self.scroll_offset.y >= self.max_scroll_y - 1
-        width = max((sum(cell_len(text) for text, _ in line) for line in self.lines), default=0)
-        self.virtual_size = Size(width + 1, len(self.lines))
+        self.virtual_size = Size(max(map(_width, new), default=0) + 1, len(new))
         if self._follow and at_end:
             self.scroll_end(animate=False)
         # A layout of the screen costs more than all its lines: only a panel that grows with its lines needs one.
-        self.refresh(layout=self.styles.is_auto_height and len(old) != len(new))
+        if self.styles.is_auto_height and len(old) != len(new):
+            self.refresh(layout=True)
+        else:
+            self._refresh_changed(old, new)
+
+    def _refresh_changed(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
+        top, (width, height) = self.scroll_offset.y, self.size
+        seen = range(top, top + height)
+        changed = [place for place in seen if old[place : place + 1] != new[place : place + 1]]
+        if changed:
+            self.refresh(*(Region(0, place - top, width, 1) for place in changed))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """A row a line, at least one."""
-        return max(len(self.lines), 1)
+        return max(len(self.rows), 1)
 
     def action_aside(self, cells: int) -> None:
         """Scroll sideways, where a line is longer than the panel."""
@@ -57,8 +66,22 @@ class Lines(ScrollView, Toned, can_focus=True):
         left, top = self.scroll_offset
         width = self.content_size.width
         index = y + top
-        runs = list(self.lines[index]) if index < len(self.lines) else []
+        runs = list(self.rows[index]) if index < len(self.rows) else []
         return self.strip(runs, max(self.virtual_size.width, width)).crop_extend(left, left + width, self.tone("plain"))
+
+
+class Lines(Rows):
+    """Lines as they are: a log, a diff. `follow` keeps the last one in sight until the reader scrolls up."""
+
+    lines: var[tuple[Line, ...]] = var(())
+
+    def watch_lines(self) -> None:
+        """Each line is a row."""
+        self.rows = self.lines
+
+
+def _width(line: Line) -> int:
+    return sum(len(text) if text.isascii() else cell_len(text) for text, _ in line)
 
 
 def diff_lines(diff: str) -> tuple[Line, ...]:

@@ -1,12 +1,11 @@
 """A panel of text that wraps and scrolls: warnings, reasons, terms."""
 
-from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.reactive import reactive
-from textual.widgets import Static
+from textual.reactive import var
 
 from cpadvisor.tui.widgets.lines import Line
+from cpadvisor.tui.widgets.wrap import wrap
+from cpadvisor.tui.widgets.wrapped import Wrapped
 
 _VARIABLES = {"plain": "$foreground", "ok": "$success", "warn": "$warning", "bad": "$error"}
 """Tones whose theme variable has another name; every other tone is named as its variable."""
@@ -22,21 +21,15 @@ def content(lines: tuple[Line, ...]) -> Content:
     return Content.assemble(*parts)
 
 
-class Prose(VerticalScroll, can_focus=True):
+class Prose(Wrapped):
     """Wrapped lines; arrow keys scroll where there are more than the panel shows."""
 
-    lines: reactive[tuple[Line, ...]] = reactive(())
+    lines: var[tuple[Line, ...]] = var(())
 
-    def __init__(self, *, id: str) -> None:
-        super().__init__(id=id, classes="panel")
+    def watch_lines(self) -> None:
+        """Wrap the new text."""
+        self.changed()
 
-    def compose(self) -> ComposeResult:
-        """One text."""
-        yield Static(content(self.lines), markup=False)
-
-    def watch_lines(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
-        """Replace the text; the screen is laid out anew only where the text grew or shrank."""
-        if self.is_mounted:
-            text, width = self.query_one(Static), self.query_one(Static).size.width
-            taller = content(old).get_height({}, width) != content(new).get_height({}, width) if width else True
-            text.update(content(new), layout=taller)
+    def laid_out(self, width: int) -> tuple[Line, ...]:
+        """Each line in as many rows as it takes."""
+        return tuple(row for line in self.lines for row in wrap(line, width))

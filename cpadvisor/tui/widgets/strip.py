@@ -7,7 +7,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.widgets import Static
 
 from cpadvisor.tui.widgets.lines import Line
@@ -48,7 +48,7 @@ class Stage:
 class ContextStrip(Container):
     """Tabs at the left; node, model, length, layout and run state at the right, below in a narrow terminal."""
 
-    line: reactive[Line] = reactive(())
+    line: var[Line] = var(())
 
     def __init__(self, stages: tuple[Stage, ...], *, active: str) -> None:
         super().__init__(id="strip")

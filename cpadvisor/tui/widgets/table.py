@@ -9,7 +9,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.geometry import Region, Size
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -78,8 +78,8 @@ class RowTable(ScrollView, Toned, can_focus=True):
         Binding("enter", "pick", "Pick", id="table-pick", tooltip="Take the row under the cursor", show=False),
     ]
 
-    grid: reactive[Grid] = reactive(Grid)
-    cursor: reactive[int] = reactive(0)
+    grid: var[Grid] = var(Grid)
+    cursor: var[int] = var(0)
 
     class Moved(Message):
         """The cursor stands on another row."""
@@ -104,10 +104,16 @@ class RowTable(ScrollView, Toned, can_focus=True):
 
     def watch_grid(self, old: Grid, new: Grid) -> None:
         """Measure the columns anew and keep the cursor on a row that exists."""
+        widths = self._widths
         self._measure()
         self.set_reactive(RowTable.cursor, self._clamp(self.cursor))
         # A layout of the screen costs more than all its rows: only a table that grows with its rows needs one.
-        self.refresh(layout=self.styles.is_auto_height and len(old.rows) != len(new.rows))
+        if len(old.rows) != len(new.rows) or old.columns != new.columns or widths != self._widths or not new.rows:
+            self.refresh(layout=self.styles.is_auto_height and len(old.rows) != len(new.rows))
+            return
+        for index, row in enumerate(new.rows):
+            if row != old.rows[index]:
+                self._refresh_row(index)
 
     def validate_cursor(self, cursor: int) -> int:
         """The nearest row that exists."""

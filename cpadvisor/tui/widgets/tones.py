@@ -5,9 +5,9 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
-from textual.widget import Widget
 
 from cpadvisor.node import is_nvlink
+from cpadvisor.tui.widgets.titled import Titled
 
 TONES = (
     "plain",
@@ -46,7 +46,7 @@ def link_tone(code: str | None) -> str:
     return tone if tone in TONES else "plain"
 
 
-class Toned(Widget):
+class Toned(Titled):
     """A widget that draws runs of (text, tone). Styles are looked up in the stylesheet, so a theme switch recolours.
 
     Textual gathers component classes along the first base alone: a class whose
@@ -55,8 +55,24 @@ class Toned(Widget):
 
     COMPONENT_CLASSES: ClassVar = set(TONE_CLASSES)
 
+    _styles_of_tones: dict[tuple[str, bool, bool], Style] | None = None
+
+    def notify_style_update(self) -> None:
+        """Look the colours up anew: the theme, or what the widget stands on, has changed."""
+        self._styles_of_tones = None
+        super().notify_style_update()
+
     def tone(self, name: str, *, bold: bool = False, cursor: bool = False) -> Style:
         """The style of a tone on this widget's background, or on that of the cursor."""
+        known = self._styles_of_tones
+        if known is None:
+            known = self._styles_of_tones = {}
+        key = (name, bold, cursor)
+        if key not in known:
+            known[key] = self._style(name, bold=bold, cursor=cursor)
+        return known[key]
+
+    def _style(self, name: str, *, bold: bool, cursor: bool) -> Style:
         style = self.get_component_rich_style(f"tone--{name}")
         if cursor:
             style += Style(bgcolor=self.get_component_rich_style("tone--cursor").bgcolor)

@@ -17,12 +17,16 @@ from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.home import Home
 from cpadvisor.tui.keys import APP_KEYS
 from cpadvisor.tui.screens.config import ConfigScreen
+from cpadvisor.tui.screens.doctor import DoctorScreen
+from cpadvisor.tui.screens.picker import ChangePreview, Picker
 from cpadvisor.tui.screens.plan import PlanScreen
 from cpadvisor.tui.screens.reader import Question, Reader
 from cpadvisor.tui.screens.run import RunScreen
+from cpadvisor.tui.screens.runs import RunsScreen
 from cpadvisor.tui.session import Answer, Machine
+from cpadvisor.tui.widgets.filter_line import FilterLine
 from cpadvisor.tui.widgets.job_form import JobForm
-from cpadvisor.tui.widgets.lines import Lines
+from cpadvisor.tui.widgets.lines import Rows
 from cpadvisor.tui.widgets.table import RowTable
 
 SIZES = [(80, 24), (160, 45)]
@@ -412,8 +416,18 @@ async def test_zoom_shows_the_focused_panel_alone_and_escape_brings_all_back() -
         assert "Links" in frame(app)
 
 
+async def test_help_lists_the_keys_of_the_focused_panel_also_where_it_inherits_them() -> None:
+    app = CpadvisorApp(FakeWork())
+    async with app.run_test(size=(160, 70)) as pilot:
+        await settle(pilot)
+        await pilot.press("4", "question_mark")
+        await pilot.pause()
+        assert "A line up" in frame(app)
+
+
 def test_every_binding_has_an_id_a_description_and_a_tooltip() -> None:
-    owners = (CpadvisorApp, PlanScreen, ConfigScreen, RunScreen, Reader, Question, RowTable, Lines, JobForm)
+    screens = (PlanScreen, ConfigScreen, RunScreen, DoctorScreen, RunsScreen, Reader, Question, Picker, ChangePreview)
+    owners = (CpadvisorApp, *screens, RowTable, Rows, JobForm, FilterLine)
     bindings = [binding for owner in owners for binding in owner.__dict__["BINDINGS"]]
     assert all(isinstance(binding, Binding) for binding in bindings)
     assert [binding for binding in bindings if not (binding.id and binding.description and binding.tooltip)] == []

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpadvisor.tui.widgets.braille import Canvas, Window, plot, row_of, thin, window
+from cpadvisor.tui.widgets.braille import Canvas, Thinning, Window, plot, row_of, window
 
 UNIT = Window(left=0, right=1, bottom=0, top=1)
 
@@ -53,6 +53,20 @@ def test_the_predicted_level_lies_within_the_window() -> None:
     assert view.top == 41.5
 
 
+def test_a_series_that_grows_keeps_its_place_for_some_steps() -> None:
+    ends = {window([(0, 1.0), (steps, 2.0)]).right for steps in range(297, 305)}
+    assert ends == {304.0}
+    assert window([(0, 1.0), (305, 2.0)]).right == 312.0
+
+
+@given(st.floats(1e-3, 1e9), st.floats(-1e9, 1e9))
+def test_the_air_at_the_right_is_at_most_a_thirty_second(span: float, left: float) -> None:
+    view = window([(left, 1.0), (left + span, 2.0)])
+    real = (left + span) - left
+    assert view.right >= left + span or math.isclose(view.right, left + span)
+    assert view.right - left <= real * (1 + 1 / 32) or math.isclose(view.right - left, real * (1 + 1 / 32)) or not real
+
+
 def test_values_that_are_not_numbers_do_not_set_the_scale() -> None:
     view = window([(0, 1.0), (1, math.inf), (2, math.nan), (3, 2.0)])
     assert (view.left, view.right) == (0, 3)
@@ -64,13 +78,38 @@ def test_no_points_give_a_window_of_its_own() -> None:
 
 
 def test_thinning_keeps_the_lowest_and_highest_of_each_bucket() -> None:
-    points = [(float(x), float(x % 10)) for x in range(100)]
-    assert thin(points, 10) == tuple((float(x), float(x % 10)) for x in range(100) if x % 10 in (0, 9))
+    points = [(float(x), float(x % 16)) for x in range(160)]
+    assert Thinning().thin(points, 10) == tuple((float(x), float(x % 16)) for x in range(160) if x % 16 in (0, 15))
+
+
+def test_the_ends_of_a_series_stay_whatever_their_height() -> None:
+    points = [(float(x), float((x + 7) % 16)) for x in range(160)]
+    thinned = Thinning().thin(points, 10)
+    assert (thinned[0], thinned[-1]) == (points[0], points[-1])
 
 
 def test_few_points_are_not_thinned() -> None:
     points = [(0.0, 1.0), (1.0, 2.0)]
-    assert thin(points, 1) == tuple(points)
+    assert Thinning().thin(points, 1) == tuple(points)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=300), st.integers(1, 20))
+def test_a_series_that_grows_is_thinned_as_one_that_comes_whole(values: list[float], buckets: int) -> None:
+    points = [(float(x), y) for x, y in enumerate(values)]
+    growing = Thinning()
+    for size in range(1, len(points) + 1):
+        thinned = growing.thin(points[:size], buckets)
+        assert thinned == Thinning().thin(points[:size], buckets)
+        assert [x for x, _ in thinned] == sorted({x for x, _ in thinned})
+        assert len(thinned) <= 2 * buckets + 4
+
+
+def test_another_series_is_thinned_anew() -> None:
+    thinning = Thinning()
+    first = [(float(x), float(x)) for x in range(100)]
+    second = [(float(x), float(-x)) for x in range(100)]
+    thinning.thin(first, 10)
+    assert thinning.thin(second, 10) == Thinning().thin(second, 10)
 
 
 @given(

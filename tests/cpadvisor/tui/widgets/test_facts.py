@@ -33,7 +33,7 @@ def test_chinese_names_keep_the_texts_in_line() -> None:
 
 class FactsApp(App[None]):
     CSS_PATH = None
-    CSS = "Facts { width: 21; height: auto; }"
+    CSS = "Facts { width: 20; height: auto; }"
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(VARIABLE_DEFAULTS)
