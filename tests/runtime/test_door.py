@@ -134,6 +134,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 from real_run import ask
+import runtime.door
 from runtime.door import Door
 from runtime.progress import Progress
 door = Door(rank=0, progress=Progress())
@@ -141,6 +142,7 @@ path = str(door.open())
 if {asks}:
     ask(path)
 door.close()
+del runtime.door._answer  # as the interpreter does with a module's names when it ends
 sys.exit(5)
 """
 
