@@ -19,7 +19,7 @@ from textual.screen import Screen
 from cpadvisor.tui.copying import cautions
 from cpadvisor.tui.keys import APP_KEYS, CHANGING, action_name, help_lines, in_language, own_keys
 from cpadvisor.tui.messages import Finished
-from cpadvisor.tui.plain import Colourless
+from cpadvisor.tui.plain import Ascii, Colourless
 from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.stages import Stages
 from cpadvisor.tui.terminal import end_on_signals, follow_job_control, has_shell, stop_group
@@ -44,7 +44,8 @@ class House(Stages):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What changes each line before it is drawn: under NO_COLOR, where textual would draw greys, no colour."""
-        return [Colourless()] if self.no_color else super().get_line_filters()
+        colours = [Colourless()] if self.no_color else super().get_line_filters()
+        return [*colours, Ascii(strict=not self.home.utf8)] if self.home.ascii else colours
 
     def on_load(self) -> None:
         """Before anything is drawn: themes, and threads that the end does not wait for."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from cpadvisor.errors import MissingError
 from cpadvisor.processes import read_stat
@@ -22,6 +23,30 @@ def require_screen(environ: Mapping[str, str]) -> None:
             f"TERM={term or '(unset)'} is a terminal that cannot show screens; use `cpadvisor inspect`, "
             "`cpadvisor plan` and `cpadvisor launch`, or set for example TERM=xterm-256color"
         )
+
+
+_POOR_FONTS = ("linux", "vt100", "vt102", "vt220", "vt320", "ansi")
+"""Terminals whose font has few or no line-drawing, braille and block characters."""
+
+
+def first_environ() -> Mapping[str, str]:
+    """The environment as the process got it: where the locale is C, Python sets LC_CTYPE for itself (PEP 538)."""
+    try:
+        entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return os.environ
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in (entry.partition(b"=") for entry in entries)}
+
+
+def is_utf8(environ: Mapping[str, str]) -> bool:
+    """Whether the locale says that the terminal takes UTF-8; a locale that is not set says nothing against it."""
+    named = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environ.get(name))), "UTF-8")
+    return "utf8" in named.lower().replace("-", "")
+
+
+def wants_ascii(environ: Mapping[str, str]) -> bool:
+    """Whether lines, dots and blocks are better drawn in ASCII."""
+    return environ.get("TERM", "").partition("-")[0] in _POOR_FONTS or not is_utf8(environ)
 
 
 def accept_any_bytes() -> None:
