@@ -89,6 +89,18 @@ class Scene:
         self._terminals.append(terminal)
         return terminal
 
+    def watched(self, *words: str, fault: str | None = None) -> tuple[Path, AppTerminal]:
+        """A training that begins, and the app that shows it."""
+        run_dir = self.launch(*words, fault=fault)
+        app = self.app("attach", str(run_dir))
+        app.shows(run_dir.name)
+        return run_dir, app
+
+    def in_mid_run(self, *words: str) -> tuple[Path, AppTerminal, RunView]:
+        """A training in mid-run, and the app that shows it."""
+        run_dir, app = self.watched(*words)
+        return run_dir, app, self.trains(run_dir)
+
     def until(self, run_dir: Path, wanted: Callable[[RunView], bool]) -> RunView:
         """Look until the run is as wanted; fails with the last look where it never is, or has ended otherwise."""
         monitor, end = Monitor(run_dir), time.monotonic() + LONGEST_S
