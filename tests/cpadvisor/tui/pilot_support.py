@@ -1,17 +1,20 @@
 """Waiting for a screen: keys are pressed, then frames are read until they hold what is wanted."""
 
 import asyncio
+import time
 
 from textual.pilot import Pilot
 from tui_support import frame
 
 SIZES = [(80, 24), (160, 45)]
+PATIENCE_S = 90.0
+"""A busy machine draws late; a test fails after so long, and passes as soon as the frame is there."""
 
 
 async def seen(pilot: Pilot[int], *wanted: str, absent: tuple[str, ...] = ()) -> str:
     """The frame, once all of `wanted` are in it and none of `absent`."""
-    text = ""
-    for _ in range(200):
+    text, deadline = "", time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
         await pilot.pause()
         text = frame(pilot.app)  # pyright: ignore[reportArgumentType]
         if all(each in text for each in wanted) and not any(each in text for each in absent):

@@ -52,7 +52,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.attributes = termios.tcgetattr(self.fd)
 
-    def read_until(self, wanted: bytes, *, seconds: float = 30.0) -> bytes:
+    def read_until(self, wanted: bytes, *, seconds: float = 60.0) -> bytes:
         """What was drawn up to `wanted`, since the last reading."""
         seen, end = b"", time.monotonic() + seconds
         while wanted not in seen and time.monotonic() < end:
@@ -117,7 +117,7 @@ class Terminal:
         assert self.line_left() == self.attributes
 
 
-def wait_until(true: Callable[[], bool], *, seconds: float = 10.0) -> None:
+def wait_until(true: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Wait for something that happens in another process."""
     end = time.monotonic() + seconds
     while not true():
