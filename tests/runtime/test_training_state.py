@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from gloo_pool import GlooPool, RankError
+from real_run import of_kind
 from small_disk import fill, on_small_disk
 from tiny_run import make_trainer, silent, whole, write_folder
 from torch import Tensor
@@ -115,6 +116,8 @@ def test_a_torn_state_is_passed_over_for_the_one_before_it(gloo_pool: GlooPool, 
     assert (step, passed_over.endswith("step-4 is not whole: __1_0.distcp is missing")) == (2, True)
     after = gloo_pool.run(2, train, path, 4, None, True)
     assert_equal(after[0], (expected[0][0][2:], expected[0][1]))
+    (warning,) = of_kind(path.parent / "events-0", "warning")
+    assert (warning["rule"], warning["message"]) == ("torn_checkpoint", passed_over)
 
 
 def saved_names(rank: int, world: int, path: Path) -> list[str]:
