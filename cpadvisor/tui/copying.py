@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.app import App
 from textual.widget import Widget
 
+from cpadvisor.tui.widgets.facts import Facts
 from cpadvisor.tui.widgets.lines import Line, Lines
 from cpadvisor.tui.widgets.matrix import LinkMatrix
 from cpadvisor.tui.widgets.prose import Prose
@@ -23,6 +24,8 @@ def text_of(widget: Widget | None) -> str | None:
         return row_text(widget.grid.rows[widget.cursor]) if widget.grid.rows else None
     if isinstance(widget, Lines | Prose):
         return lines_text(widget.lines) or None
+    if isinstance(widget, Facts):
+        return lines_text(widget.rows) or None
     if isinstance(widget, LinkMatrix):
         return widget.text() or None
     return None

@@ -84,7 +84,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "write": ("write", "写入"),
     "doctor": ("Doctor", "诊断"),
     "this machine": ("this machine", "本机"),
-    "of node": ("Machine", "本机"),
+    "of node": ("This machine", "本机"),
     "of config": ("Config", "配置"),
     "of run": ("Run", "运行"),
     "check": ("check", "检查项"),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SYMPTOMS = ("oom", "slow", "nan", "split", "cp", "hang")
 """As `doctor --symptom` takes them."""
+PREDICTION = "cpadvisor.prediction."
+"""Keys that a mend renews beside what it is about; the change shows them."""
 COPY_WIDTH = 100
 """Columns of a copied report."""
 
@@ -109,7 +111,8 @@ class DoctorScreen(StageScreen):
 
     def _title(self, session: Session) -> Line:
         exam = session.exam
-        label = exam.subject.label if exam is not None and exam.subject.kind == session.subject else ""
+        known = exam is not None and exam.subject.kind == session.subject and exam.subject.path is not None
+        label = exam.subject.label if exam is not None and known else ""
         runs: list[tuple[str, str]] = [(self.words[f"of {session.subject}"], "accent")]
         runs.append((f"  {label}" if label else "", "muted"))
         if session.symptom is not None:
@@ -252,11 +255,13 @@ def finding_facts(one: "Diagnosis", chosen: int, words: Words) -> tuple[Fact, ..
 def mend_lines(mend: "Mend", words: Words, *, chosen: bool) -> tuple[Line, ...]:
     """What it does in words, the keys that it sets or the command to type, and which key does so."""
     from cpadvisor.write.edit import REMOVE
+    from cpadvisor.write.lines import scalar
 
     lines: list[Line] = [*plain_lines(mend.text, "ok")]
     for change in mend.changes:
-        value = words["removed"] if change.value is REMOVE else f"{change.value}"
-        lines.append(((f"{change.key}: ", "accent"), (value, "plain")))
+        if change.key not in mend.text and not change.key.startswith(PREDICTION):
+            value = words["removed"] if change.value is REMOVE else scalar(change.value)
+            lines.append(((f"{change.key}: ", "accent"), (value, "plain")))
     if mend.command:
         lines.append((("$ ", "faint"), (mend.command, "plain")))
     if chosen and (mend.changes or mend.command):
