@@ -51,6 +51,12 @@ class LaunchError(CpadvisorError):
     """A run that could not be started, found or stopped."""
 
 
+class NoSuchRunError(LaunchError):
+    """A name that is no run's, or several runs'; a bad value, like that of a flag."""
+
+    exit_code = EXIT_USAGE
+
+
 class MissingError(CpadvisorError):
     """No driver, no torch, no GPU where one is needed."""
 

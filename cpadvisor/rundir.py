@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cpadvisor.errors import LaunchError, WriteError
+from cpadvisor.errors import LaunchError, NoSuchRunError, WriteError
 
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
@@ -117,13 +117,13 @@ def _age_order(path: Path) -> tuple[str, int, str]:
 def find_run(root: Path, name_prefix: str) -> Path:
     """The run of this name, the one run whose name begins so, or a run directory given by its path.
 
-    Raises LaunchError naming the runs between which the prefix does not decide, or those that there are.
+    Raises NoSuchRunError naming the runs between which the prefix does not decide, or those that there are.
     """
     given = Path(name_prefix).expanduser()
     if "/" in name_prefix and (given / RUN_FILE).is_file():
         return given.absolute()
     if "/" in name_prefix and given.is_dir():
-        raise LaunchError(f"{given} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs")
+        raise NoSuchRunError(f"{given} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs")
     runs = {path.name: path for path in list_runs(root)}
     if name_prefix in runs:
         return runs[name_prefix]
@@ -131,12 +131,12 @@ def find_run(root: Path, name_prefix: str) -> Path:
     if len(matches) == 1:
         return runs[matches[0]]
     if matches:
-        raise LaunchError(
+        raise NoSuchRunError(
             f"{name_prefix!r} begins the names of {len(matches)} runs: {_few(matches)}; give more of the name"
         )
     if not runs:
-        raise LaunchError(f"no run {name_prefix!r}: {root} holds no runs; start one with `cpadvisor launch FILE`")
-    raise LaunchError(f"no run {name_prefix!r} in {root}; it holds {_few(list(runs))}")
+        raise NoSuchRunError(f"no run {name_prefix!r}: {root} holds no runs; start one with `cpadvisor launch FILE`")
+    raise NoSuchRunError(f"no run {name_prefix!r} in {root}; it holds {_few(list(runs))}")
 
 
 def command_name(run_dir: Path) -> str:

@@ -94,7 +94,7 @@ def test_a_resume_does_not_begin_with_the_step_of_the_attempt_before(
 
 def test_an_unknown_run_is_not_resumed(typed: Typed, failed_run: Path) -> None:
     status, out, err = typed("launch", "--resume", "nope")
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert f"no run 'nope' in {failed_run.parent}; it holds {failed_run.name}" in err
 
 

@@ -68,10 +68,10 @@ def test_of_several_none_is_deleted_where_one_lives(typed: Typed, runs: Path, lo
     ("argv", "status", "told"),
     [
         (("rm",), 2, "runs rm names no run to delete"),
-        (("rm", "nope"), 1, "no run 'nope'"),
+        (("rm", "nope"), 2, "no run 'nope'"),
         (("compare", "nope"), 2, "runs compare takes two runs, and 1 were named"),
         (("compare", "a", "b", "c"), 2, "runs compare takes two runs, and 3 were named"),
-        (("compare", "nope", "neither"), 1, "no run 'nope'"),
+        (("compare", "nope", "neither"), 2, "no run 'nope'"),
         (("delete", "nope"), 2, "invalid choice: 'delete'"),
     ],
 )
@@ -87,7 +87,7 @@ def test_what_cannot_be_done_is_told_on_stderr_alone(
 def test_a_directory_that_is_no_run_is_not_deleted(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     status, _, err = typed("rm", str(tmp_path / "notes"))
-    assert status == 1 and "no run" in err
+    assert status == 2 and "no run" in err
     assert (tmp_path / "notes").is_dir()
 
 
