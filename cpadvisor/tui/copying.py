@@ -10,6 +10,7 @@ from cpadvisor.tui.widgets.lines import Line, Lines
 from cpadvisor.tui.widgets.matrix import LinkMatrix
 from cpadvisor.tui.widgets.prose import Prose
 from cpadvisor.tui.widgets.table import Row, RowTable
+from cpadvisor.tui.widgets.wrap import GLUE
 
 if TYPE_CHECKING:
     from cpadvisor.tui.house import House
@@ -39,7 +40,7 @@ def row_text(row: Row) -> str:
 
 def lines_text(lines: tuple[Line, ...]) -> str:
     """Lines without their tones."""
-    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
+    return "\n".join("".join(text for text, _ in line).replace(GLUE, " ").rstrip() for line in lines)
 
 
 def copy_from(app: App[Any], text: str | None) -> None:

@@ -188,7 +188,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "over": ("over", "已播完"),
     "d doctor": ("d doctor", "d 诊断"),
     "failed first": ("failed first", "最先失败"),
-    "others wait": ("the others wait for it", "其他进程在等它"),
+    "others wait": ("others wait", "其他进程在等"),
     "silent": ("silent", "无响应"),
     "phase launching": ("torchrun is starting; no rank has spoken yet", "torchrun 正在启动,尚无进程响应"),
     "phase initialising": ("the ranks build the model and join their groups", "各进程正在建模并加入通信组"),

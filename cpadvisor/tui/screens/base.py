@@ -152,7 +152,7 @@ def machine_label(machine: Machine) -> str:
 
 
 def run_state(session: Session, words: Words) -> Line:
-    """The state of the run with a mark, so that it is told without colour too."""
+    """The state of the run with a mark, so that it is told without colour too; its model, where that is another."""
     if session.busy in ("launch", "stop"):
         return (("◌ launching" if session.busy == "launch" else "◌ stopping", "warn"),)
     if session.live is None:
@@ -160,7 +160,9 @@ def run_state(session: Session, words: Words) -> Line:
     view = session.live.view
     steps = f" {view.step}/{view.steps}" if view.step and view.steps else ""
     mark, tone = state_mark(view.state)
-    return ((f"{mark} {state_label(view.state)}{steps}", tone),)
+    state = (f"{mark} {state_label(view.state)}{steps}", tone)
+    is_other = view.model is not None and view.model != session.request.model
+    return (state, (f" {view.model}", "muted")) if is_other else (state,)
 
 
 def state_mark(state: str) -> tuple[str, str]:

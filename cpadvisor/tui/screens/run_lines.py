@@ -1,5 +1,7 @@
 """What the Run screen says of a run in lines: its state, its ranks, where a step goes, how far a replay is."""
 
+from collections.abc import Sequence
+
 from cpadvisor import units
 from cpadvisor.report.run import comparison_rows, loss_label, progress_label
 from cpadvisor.tui.history import ReplayState
@@ -9,6 +11,8 @@ from cpadvisor.tui.screens.plan import term_lines
 from cpadvisor.tui.widgets.bar import fill, memory_bar
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
+from cpadvisor.tui.widgets.tones import Run
+from cpadvisor.tui.widgets.wrap import GLUE
 from cpadvisor.watch.figures import expected_peak_bytes
 from cpadvisor.watch.view import RankView, RunView, state_label
 
@@ -105,11 +109,12 @@ def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
     second: list[tuple[str, str]] = [(about, "muted"), (f" · {how}" if how else "", "faint")]
     third: list[tuple[str, str]] = []
     for name, measured, predicted in comparison_rows(view):
-        third.extend([(f"{name} ", "muted"), (measured, "plain"), (f" / {predicted}   ", "predicted")])
+        third.extend(_glued([(f"{name} ", "muted"), (measured, "plain"), (f" / {predicted}", "predicted")]))
+        third.append(("   ", "plain"))
     lines: list[Line] = [
         tuple(first),
         tuple(second),
-        (*third, (f"{words['measured']} / ", "faint"), (words["predicted"], "predicted")),
+        (*third, *_glued([(f"{words['measured']} / ", "faint"), (words["predicted"], "predicted")])),
     ]
     if view.state in PHASES:
         lines.append(((words[f"phase {view.state}"], "accent"),))
@@ -118,6 +123,11 @@ def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
     lines.extend((("▲ ", "warn"), (warning, "plain")) for warning in view.warnings)
     lines.extend((("○ ", "muted"), (note, "muted")) for note in view.notes)
     return tuple(lines)
+
+
+def _glued(runs: Sequence[Run]) -> list[Run]:
+    """A figure with its name and its prediction stands in one row."""
+    return [(text.replace(" ", GLUE), tone) for text, tone in runs]
 
 
 def replay_label(replay: ReplayState, words: Words) -> Line:

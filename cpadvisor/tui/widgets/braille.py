@@ -34,7 +34,8 @@ def window(points: Sequence[Point], *, levels: Sequence[float] = ()) -> Window:
     A constant series is centred: the window reaches half its value to each side
     (1 for a constant zero), so 97, 97, 97 gives bottom 48.5 and top 145.5. To the
     right there is up to 3 % of air, so that a series that grows keeps its place for
-    some steps: from 0 to 300 the window ends at 304, and stays so until 304.
+    some steps: from 0 to 300 the window ends at 304, and stays so until 304. Where
+    every value is above zero, so is the window.
     """
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     heights = [y for _, y in finite] + [level for level in levels if math.isfinite(level)]
@@ -43,7 +44,8 @@ def window(points: Sequence[Point], *, levels: Sequence[float] = ()) -> Window:
     left, right = (min(x for x, _ in finite), max(x for x, _ in finite)) if finite else (0.0, 1.0)
     bottom, top = min(heights), max(heights)
     air = 0.05 * (top - bottom) if top > bottom else abs(top) / 2 or 1.0
-    return Window(left=left, right=_right(left, right), bottom=bottom - air, top=top + air)
+    floor = 0.0 if bottom > 0 else -math.inf
+    return Window(left=left, right=_right(left, right), bottom=max(bottom - air, floor), top=top + air)
 
 
 def _right(left: float, right: float) -> float:

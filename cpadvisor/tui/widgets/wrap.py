@@ -2,59 +2,90 @@
 
 from collections.abc import Iterator
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.tones import Run
+
+GLUE = "\u00a0"
+"""The no-break space."""
 
 
 def wrap(line: Line, width: int) -> tuple[Line, ...]:
     """The line in rows of at most `width` cells; a word that is longer than a row is cut.
 
     `one two three` in 8 cells is `one two` and `three`. Blanks at the end of a row are dropped, those at its
-    beginning in the source stay: they are an indentation.
+    beginning in the source stay: they are an indentation. What GLUE joins stays in one row, and is shown as a blank.
     """
     rows: list[Line] = []
     row: list[Run] = []
     used = 0
-    for text, tone in _pieces(line, max(width, 1)):
-        cells = cell_len(text)
-        if used and used + cells > width:
-            rows.append(_trimmed(row))
-            row, used = [], 0
-            if text.isspace():
-                continue
-        row.append((text, tone))
-        used += cells
+    for word in _words(line):
+        for piece in _cut(word, max(width, 1)):
+            cells = _cells(piece)
+            if used and used + cells > width:
+                rows.append(_trimmed(row))
+                row, used = [], 0
+                if _is_blank(piece[0][0]):
+                    continue
+            row.extend((text.replace(GLUE, " "), tone) for text, tone in piece)
+            used += cells
     return (*rows, _trimmed(row))
 
 
-def _pieces(line: Line, width: int) -> Iterator[Run]:
-    """Words and the blanks between them, none wider than a row."""
+def _words(line: Line) -> Iterator[Line]:
+    """Words, which may change their tone within, and the blanks between them."""
+    word: list[Run] = []
     for text, tone in line:
-        for piece in _words(text):
-            while cell_len(piece) > width:
-                head = set_cell_size(piece, width).rstrip() or piece[0]
-                yield head, tone
-                piece = piece[len(head) :]
-            if piece:
-                yield piece, tone
+        for piece in _pieces(text):
+            if word and (_is_blank(piece) or cell_len(piece[0]) > 1):
+                yield tuple(word)
+                word = []
+            if _is_blank(piece) or cell_len(piece[0]) > 1:
+                yield ((piece, tone),)
+            else:
+                word.append((piece, tone))
+    if word:
+        yield tuple(word)
 
 
-def _words(text: str) -> Iterator[str]:
-    """`a  bc` is `a`, two blanks, `bc`; between Chinese characters a row may end anywhere."""
-    word = ""
+def _pieces(text: str) -> Iterator[str]:
+    """`a  bc` is `a`, two blanks, `bc`; each Chinese character is a piece, as a row may end before and after it."""
+    piece = ""
     for character in text:
         wide = cell_len(character) > 1
-        if word and (wide or character.isspace() != word[-1].isspace()):
-            yield word
-            word = ""
+        if piece and (wide or _is_blank(character) != _is_blank(piece[-1])):
+            yield piece
+            piece = ""
         if wide:
             yield character
         else:
-            word += character
-    if word:
+            piece += character
+    if piece:
+        yield piece
+
+
+def _cut(word: Line, width: int) -> Iterator[Line]:
+    """The word, in parts where it is longer than a row."""
+    if _cells(word) <= width:
         yield word
+        return
+    part: list[Run] = []
+    for text, tone in word:
+        for character in text:
+            if part and _cells(tuple(part)) + cell_len(character) > width:
+                yield tuple(part)
+                part = []
+            part.append((character, tone))
+    yield tuple(part)
+
+
+def _cells(line: Line) -> int:
+    return sum(cell_len(text) for text, _ in line)
+
+
+def _is_blank(text: str) -> bool:
+    return text.isspace() and GLUE not in text
 
 
 def _trimmed(row: list[Run]) -> Line:

@@ -113,7 +113,7 @@ async def test_a_hang_shows_the_rank_that_the_others_wait_for(size: tuple[int, i
         assert app.session.is_running
         if size[0] == 80:
             await press(pilot, "v", "v", "v")
-        text = await seen(pilot, "▲ the others wait for it · silent 1 min 15 s")
+        text = await seen(pilot, "▲ others wait · silent 1 min 15 s")
         assert row_of(text, "others wait").split()[1] == "1"
 
 

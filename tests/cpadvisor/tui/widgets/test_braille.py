@@ -67,6 +67,12 @@ def test_the_air_at_the_right_is_at_most_a_thirty_second(span: float, left: floa
     assert view.right - left <= real * (1 + 1 / 32) or math.isclose(view.right - left, real * (1 + 1 / 32)) or not real
 
 
+def test_what_is_above_zero_is_shown_without_a_scale_below_it() -> None:
+    assert window([(0, 10.0), (1, 1000.0)]).bottom == 0.0
+    assert window([(0, 500.0), (1, 1000.0)]).bottom == 475.0
+    assert window([(0, 0.0), (1, 1000.0)]).bottom == -50.0
+
+
 def test_values_that_are_not_numbers_do_not_set_the_scale() -> None:
     view = window([(0, 1.0), (1, math.inf), (2, math.nan), (3, 2.0)])
     assert (view.left, view.right) == (0, 3)

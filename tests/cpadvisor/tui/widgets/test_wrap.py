@@ -39,3 +39,17 @@ def test_no_row_is_wider_than_asked_and_no_letter_is_lost(line: list[tuple[str, 
     rows = texts(*wrap(tuple(line), width))
     assert all(cell_len(row) <= width for row in rows)
     assert "".join(rows).replace(" ", "") == "".join(text for text, _ in line).replace(" ", "")
+
+
+def test_a_word_that_changes_its_tone_is_not_torn() -> None:
+    assert texts(*wrap((("see ", "muted"), ("half", "plain"), ("word", "bad")), 9)) == ["see", "halfword"]
+
+
+def test_what_is_glued_stays_in_one_row_and_shows_blanks() -> None:
+    line = (
+        ("peak\u00a0memory\u00a0", "muted"),
+        ("5\u00a0GiB", "plain"),
+        ("   ", "plain"),
+        ("step\u00a02\u00a0s", "plain"),
+    )
+    assert texts(*wrap(line, 20)) == ["peak memory 5 GiB", "step 2 s"]
