@@ -168,6 +168,7 @@ class CpadvisorApp(Archive, Desk):
 
     def action_card(self) -> None:
         """The quick reference card, whose figures take the planner a moment."""
+        self.note(headless.command("card", "--lang", self.words.language))
         self.run_worker(self._read_card, thread=True, exclusive=True, group="card", exit_on_error=False)
 
     def _read_card(self) -> None:

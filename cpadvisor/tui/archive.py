@@ -101,6 +101,7 @@ class Archive(Clinic):
         if entry.directory == self.session.run_dir:
             self.session = replace(self.session, recalled=None)
         elif entry.is_alive:
+            self.note(headless.command("attach", headless.run_name(entry.directory)))
             self.follow(entry.directory)
         else:
             command = headless.command("watch", "--once", headless.run_name(entry.directory))
@@ -112,6 +113,7 @@ class Archive(Clinic):
             self.notify(self.words["lives"], title=entry.name, severity="warning", markup=False)
             return
         self._player = ReplayState(at_s=0.0, length_s=0.0, speed=FIRST_SPEED)
+        self.note(headless.command("watch", "--replay", headless.run_name(entry.directory)))
         self.run_worker(
             partial(self._play, entry.directory), thread=True, exclusive=True, group="replay", exit_on_error=False
         )

@@ -71,8 +71,8 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "read-only": ("read-only", "只读"),
     "read-only help": (
-        "Read-only: what changes something is dimmed and does nothing.",
-        "只读:会改动的按键已变暗且无效。",
+        "Read-only: what changes something stands in brackets and does nothing.",
+        "只读:括号中的按键会改动,现在无效。",
     ),
     "own keys": (
         "Keys of your own: `cpadvisor settings --default` prints a settings file with the id of each.",

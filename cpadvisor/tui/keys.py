@@ -88,7 +88,8 @@ def help_lines(screen: Screen[Any], words: Words, *, keymap: Mapping[str, str], 
 def _help_line(binding: Binding, keymap: Mapping[str, str], *, read_only: bool) -> Line:
     still = read_only and action_name(binding) in CHANGING
     key = key_label(keymap.get(binding.id or "", binding.key))
-    return ((f"  {key:<12}", "faint" if still else "plain"), (binding.tooltip, "faint" if still else "muted"))
+    shown = f"({key})" if still else key
+    return ((f"  {shown:<12}", "faint" if still else "plain"), (binding.tooltip, "faint" if still else "muted"))
 
 
 def the_way(words: Words, keymap: Mapping[str, str]) -> tuple[Line, ...]:

@@ -54,9 +54,14 @@ def _braille(mask: int) -> str:
     return "'" if not mask & _LOWER else "." if not mask & _UPPER else ":"
 
 
-_TABLE = {ord(each): to for characters, to in _LOOKALIKES.items() for each in characters} | {
-    code: _braille(code - _BRAILLE.start) for code in _BRAILLE
-}
+_SEARCH = {ord("🔎"): "> "}
+"""Before the field of textual's palette."""
+
+_TABLE = (
+    _SEARCH
+    | {ord(each): to for characters, to in _LOOKALIKES.items() for each in characters}
+    | {code: _braille(code - _BRAILLE.start) for code in _BRAILLE}
+)
 
 
 @lru_cache(4096)

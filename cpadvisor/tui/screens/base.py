@@ -126,8 +126,8 @@ class StageScreen(Screen[None]):
         self.query_one("#small", Static).update(notice)
 
     def _show(self) -> None:
-        read_only: Line = ((self.words["read-only"], "warn"), (" · ", "faint")) if self._settings.read_only else ()
-        self.query_one(ContextStrip).line = (*read_only, *context_line(self.session, self.words))
+        read_only: Line = ((" · ", "faint"), (self.words["read-only"], "warn")) if self._settings.read_only else ()
+        self.query_one(ContextStrip).line = (*context_line(self.session, self.words), *read_only)
         self.show(self.session)
 
 

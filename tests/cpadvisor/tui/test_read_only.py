@@ -53,14 +53,16 @@ async def test_the_strip_and_the_help_say_so_and_the_keys_are_dimmed() -> None:
     app = CpadvisorApp(FakeWork(), home=READ_ONLY)
     async with app.run_test(size=(160, 60)) as pilot:
         await ready(pilot)
-        assert "read-only · dgx-h100" in frame(app)
+        assert "○ idle · read-only" in frame(app)
         enabled = {active.binding.id: active.enabled for active in app.screen.active_bindings.values()}
         assert not enabled["launch"]
         assert not enabled["stop"]
         assert enabled["help"]
         await pilot.press("question_mark")
         await pilot.pause()
-        assert "Read-only: what changes something is dimmed" in frame(app)
+        assert "Read-only: what changes something stands in brackets" in frame(app)
+        assert "  (L) " in frame(app)
+        assert "  q " in frame(app)
 
 
 async def test_the_palette_offers_nothing_that_changes() -> None:
