@@ -66,18 +66,11 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _cut(word: Line, width: int) -> Iterator[Line]:
-    """The word, in parts where it is longer than a row."""
+    """The word; one that is longer than a row in single characters, so that it fills the row that it begins in."""
     if _cells(word) <= width:
         yield word
-        return
-    part: list[Run] = []
-    for text, tone in word:
-        for character in text:
-            if part and _cells(tuple(part)) + cell_len(character) > width:
-                yield tuple(part)
-                part = []
-            part.append((character, tone))
-    yield tuple(part)
+    else:
+        yield from (((character, tone),) for text, tone in word for character in text)
 
 
 def _cells(line: Line) -> int:

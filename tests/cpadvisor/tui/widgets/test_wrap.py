@@ -20,6 +20,10 @@ def test_a_word_longer_than_a_row_is_cut() -> None:
     assert texts(*wrap((("abcdefghij kl", "plain"),), 4)) == ["abcd", "efgh", "ij", "kl"]
 
 
+def test_a_word_longer_than_a_row_fills_the_row_that_it_begins_in() -> None:
+    assert texts(*wrap((("in /a/long/path", "plain"),), 8)) == ["in /a/lo", "ng/path"]
+
+
 def test_each_piece_keeps_its_tone_over_the_break() -> None:
     rows = wrap((("one two ", "muted"), ("three", "bad")), 8)
     assert rows == ((("one two", "muted"),), (("three", "bad"),))
