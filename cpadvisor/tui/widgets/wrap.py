@@ -9,6 +9,8 @@ from cpadvisor.tui.widgets.tones import Run
 
 GLUE = "\u00a0"
 """The no-break space."""
+CLOSING = "。，、；：！？）》」』”"
+"""Characters that begin no row of a Chinese text."""
 
 
 def wrap(line: Line, width: int) -> tuple[Line, ...]:
@@ -34,19 +36,26 @@ def wrap(line: Line, width: int) -> tuple[Line, ...]:
 
 
 def _words(line: Line) -> Iterator[Line]:
-    """Words, which may change their tone within, and the blanks between them."""
+    """Words, which may change their tone within, and the blanks between them; a Chinese character is a word.
+
+    What closes a Chinese sentence or bracket belongs to the character before it.
+    """
     word: list[Run] = []
     for text, tone in line:
         for piece in _pieces(text):
-            if word and (_is_blank(piece) or cell_len(piece[0]) > 1):
+            if word and not _continues(word[-1][0], piece):
                 yield tuple(word)
                 word = []
-            if _is_blank(piece) or cell_len(piece[0]) > 1:
-                yield ((piece, tone),)
-            else:
-                word.append((piece, tone))
+            word.append((piece, tone))
     if word:
         yield tuple(word)
+
+
+def _continues(before: str, piece: str) -> bool:
+    """Whether no row may end between the two."""
+    if piece in CLOSING:
+        return not _is_blank(before)
+    return not (_is_blank(before) or _is_blank(piece) or cell_len(before[-1]) > 1 or cell_len(piece[0]) > 1)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -38,6 +38,10 @@ def test_between_chinese_characters_a_row_may_end_anywhere() -> None:
     assert texts(*wrap((("显卡互联很快", "plain"),), 5)) == ["显卡", "互联", "很快"]
 
 
+def test_no_row_begins_with_what_closes_a_chinese_sentence() -> None:
+    assert texts(*wrap((("显卡互联。很快", "plain"),), 8)) == ["显卡互", "联。很快"]
+
+
 @given(line=st.lists(st.tuples(TEXTS, TONES), max_size=5), width=st.integers(2, 30))
 def test_no_row_is_wider_than_asked_and_no_letter_is_lost(line: list[tuple[str, str]], width: int) -> None:
     rows = texts(*wrap(tuple(line), width))
