@@ -88,6 +88,17 @@ class AppTerminal:
                 except OSError:
                     return
 
+    def _end_of(self, word: str) -> int:
+        """Where a word that was drawn ends in the bytes: what was drawn after it is for the next wait."""
+        low, high = self._looked, len(self.seen)
+        while low < high:
+            middle = (low + high) // 2
+            if word in plain(self.seen[self._looked : middle]):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
     def shows(self, *words: str, seconds: float = 60.0) -> str:
         """Wait until one of these is drawn, in what came since the last wait; gives the one."""
         end = time.monotonic() + seconds
@@ -95,7 +106,7 @@ class AppTerminal:
             text = plain(self.seen[self._looked :])
             found = next((word for word in words if word in text), None)
             if found is not None:
-                self._looked = len(self.seen)
+                self._looked = self._end_of(found)
                 return found
             assert time.monotonic() < end, f"none of {words} was drawn; the last was\n{text[-2000:]}"
             self.read(0.1)
