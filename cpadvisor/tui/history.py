@@ -9,6 +9,7 @@ from cpadvisor.watch.view import RunView
 
 if TYPE_CHECKING:
     from cpadvisor.watch.compare import Comparison
+    from cpadvisor.watch.figures import Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class Entry:
     directory: Path
     view: RunView | None = None
     """None where its record cannot be read."""
+    figures: "Measured | None" = None
+    """Of the view: medians over all its steps, worked out where the run is read."""
     problem: str | None = None
     """Why not."""
 

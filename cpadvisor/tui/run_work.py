@@ -150,15 +150,17 @@ class RunsReader:
 
     def _entry(self, directory: Path) -> Entry:
         from cpadvisor.launch.waiting import look, open_monitor
+        from cpadvisor.watch.figures import measured
 
         known, stamp = self._known.get(directory), _stamp(directory)
         if known is not None and known.stamp == stamp and not known.entry.is_alive:
             return known.entry
         try:
             monitor = known.monitor if known is not None else open_monitor(directory)
-            entry = Entry(directory=directory, view=look(monitor))
+            view = look(monitor)
         except LaunchError as error:
             return Entry(directory=directory, problem=str(error))
+        entry = Entry(directory=directory, view=view, figures=measured(view))
         self._known[directory] = _Known(monitor=monitor, entry=entry, stamp=stamp)
         return entry
 

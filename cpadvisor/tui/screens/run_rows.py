@@ -14,7 +14,7 @@ from cpadvisor.tui.widgets.facts import Fact
 from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
 from cpadvisor.watch.compare import Comparison
-from cpadvisor.watch.figures import measured
+from cpadvisor.watch.figures import Measured, measured
 from cpadvisor.watch.view import RunView, state_label
 
 WIDE = (
@@ -47,16 +47,15 @@ def run_columns(words: Words, *, wide: bool) -> tuple[Column, ...]:
 def run_row(entry: Entry, words: Words, *, now: datetime, marked: bool, wide: bool) -> Row:
     """One run; of one that cannot be read only its name and why."""
     cells = {"marked": cell("✓" if marked else "", "accent")}
-    if entry.view is None:
+    if entry.view is None or entry.figures is None:
         cells |= {"mark": cell("✖", "bad"), "model": cell(entry.name, "muted"), "note": cell(entry.problem or "")}
     else:
-        cells |= _cells(entry.view, now, wide=wide)
+        cells |= _cells(entry.view, entry.figures, now, wide=wide)
     return tuple(cells.get(name, cell("")) for name in (WIDE if wide else NARROW))
 
 
-def _cells(view: RunView, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
+def _cells(view: RunView, figures: Measured, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
     mark, tone = state_mark(view.state)
-    figures = measured(view)
     then = datetime.fromtimestamp(view.started, tz=now.tzinfo)
     note = view.failure.headline if view.failure else view.reason or ""
     return {

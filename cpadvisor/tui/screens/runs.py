@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 
 from cpadvisor import units
-from cpadvisor.tui.history import Entry, matching
+from cpadvisor.tui.history import Entry, History, matching
 from cpadvisor.tui.screens.base import NARROW, StageScreen, panel
 from cpadvisor.tui.screens.run import loss_scale
 from cpadvisor.tui.screens.run_rows import difference_facts, entry_facts, legend, run_columns, run_row
@@ -90,7 +90,7 @@ class RunsScreen(StageScreen):
         entries = () if history is None else history.entries
         self._listed = matching(entries, self.query_one(FilterLine).text)
         self._marked = tuple(path for path in self._marked if any(entry.directory == path for entry in entries))
-        now = datetime.fromtimestamp(history.seen_at if history else 0.0).astimezone()
+        now = seen_at(history)
         wide = self.size.width >= NARROW
         table = self.query_one("#history", RowTable)
         rows = tuple(
@@ -159,7 +159,7 @@ class RunsScreen(StageScreen):
     def _moved(self, event: RowTable.Moved) -> None:
         event.stop()
         self._chosen = self._entry.directory if self._entry is not None else None
-        self.show(self.session)
+        self._show_chosen(self.session, seen_at(self.session.history))
 
     @on(RowTable.Picked, "#history")
     def _picked(self, event: RowTable.Picked) -> None:
@@ -224,3 +224,8 @@ class RunsScreen(StageScreen):
     @on(FilterLine.Left)
     def _filter_left(self) -> None:
         self.query_one("#history").focus()
+
+
+def seen_at(history: History | None) -> datetime:
+    """When the list was read, by the clock on the wall."""
+    return datetime.fromtimestamp(history.seen_at if history else 0.0).astimezone()

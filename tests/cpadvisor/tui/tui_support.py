@@ -23,6 +23,7 @@ from cpadvisor.tui.work import Saved
 from cpadvisor.units import GIB
 from cpadvisor.watch.compare import compare_runs
 from cpadvisor.watch.failure import Failure
+from cpadvisor.watch.figures import measured
 from cpadvisor.watch.view import RankView, RunView
 from cpadvisor.write.edit import Change
 
@@ -353,6 +354,11 @@ DIAGNOSES = (
 """One of each kind, worst first; a text in brackets, which markup would swallow."""
 
 
+def entry(name: str, view: RunView) -> Entry:
+    """A run of the history."""
+    return Entry(directory=Path("runs") / name, view=view, figures=measured(view))
+
+
 def history_entries() -> tuple[Entry, ...]:
     """A living run, one that ran out of memory, one that is done, one that cannot be read; newest first."""
     failed = replace(run_view(state="out_of_memory"), failure=OOM, started=NOON - 4140, model="llama-3.1-8b")
@@ -363,10 +369,7 @@ def history_entries() -> tuple[Entry, ...]:
             run_view(state="done", steps=50), layout={"cp": 1}, layout_label="1×1×1×1", started=NOON - 270000
         ),
     }
-    entries = tuple(
-        Entry(directory=Path("runs") / name, view=replace(view, run=name, directory=Path("runs") / name))
-        for name, view in views.items()
-    )
+    entries = tuple(entry(name, replace(view, run=name, directory=Path("runs") / name)) for name, view in views.items())
     return (*entries, Entry(directory=Path("runs/20261101T000000Z-torn"), problem="cannot read run.json: it is torn"))
 
 

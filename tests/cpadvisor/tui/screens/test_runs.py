@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from pilot_support import SIZES, press, row_of, seen
-from tui_support import NOON, FakeWork, history_entries, run_view
+from tui_support import NOON, FakeWork, entry, history_entries, run_view
 
 from cpadvisor.tui.app import CpadvisorApp
-from cpadvisor.tui.history import Entry, ReplayState
+from cpadvisor.tui.history import ReplayState
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.reader import Question
 from cpadvisor.tui.screens.run import RunScreen
@@ -266,7 +266,7 @@ async def test_the_list_renews_itself_while_it_is_seen_and_keeps_the_chosen_run(
         await press(pilot, "down", "down")
         await seen(pilot, "✔ done  1 min")
         new = replace(run_view(steps=7), started=NOON - 60)
-        work.entries = (Entry(directory=Path("runs/20261123T115900Z-new"), view=new), *work.entries)
+        work.entries = (entry("20261123T115900Z-new", new), *work.entries)
         await seen(pilot, "5 runs · ● 2 alive", "7/50", "✔ done  1 min")
         await press(pilot, "1")
         asked = work.calls.count("histories")
@@ -321,5 +321,5 @@ def test_a_far_prediction_has_another_tone_than_a_near_one() -> None:
     row = run_row(history_entries()[0], WORDS, now=now, marked=False, wide=False)
     assert row[-1].runs == (("−17 %", "warn"),)
     near = replace(run_view(), peak_bytes=int(run_view().prediction["peak_bytes"] * 1.02))  # pyright: ignore
-    row = run_row(Entry(directory=Path("r"), view=near), WORDS, now=now, marked=False, wide=False)
+    row = run_row(entry("r", near), WORDS, now=now, marked=False, wide=False)
     assert row[-1].runs == (("+2 %", "predicted"),)
