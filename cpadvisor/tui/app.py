@@ -32,7 +32,7 @@ from cpadvisor.tui.session import (
     why_not_launch,
 )
 from cpadvisor.tui.stages import PLANNING
-from cpadvisor.tui.terminal import require_screen
+from cpadvisor.tui.terminal import know_more_terminals, require_screen
 from cpadvisor.tui.widgets.job_form import JobForm
 from cpadvisor.tui.widgets.strip import Tab
 from cpadvisor.tui.widgets.table import RowTable
@@ -136,9 +136,9 @@ class CpadvisorApp(Archive, Desk):
         if not self.session.is_running or self.session.run_dir is None:
             self.notify(self.words["no run"], markup=False)
             return
-        answers = (("X", "yes", "stop it"), ("esc", "stay", "let it run"))
-        question = Question(self.words["run"], f"Stop {self.session.run_dir.name}?", answers)
-        self.push_screen(question, self._stop_answered)
+        words, name = self.words, self.session.run_dir.name
+        answers = (("X", "yes", words["stop it"]), ("esc", "stay", words["change nothing"]))
+        self.push_screen(Question(words["run"], f"{name}\n{words['stop run']}", answers), self._stop_answered)
 
     def _stop_answered(self, answer: str | None) -> None:
         if answer == "yes" and self.session.run_dir is not None:
@@ -182,19 +182,20 @@ class CpadvisorApp(Archive, Desk):
         if not self.session.is_running:
             self.exit(return_code=0)
             return
+        words = self.words
         answers = (
-            ("d", "leave", "quit and leave it running: `cpadvisor watch` finds it again"),
-            *(() if self.settings.read_only else (("x", "yes", "stop it, then quit"),)),
-            ("esc", "stay", "stay here"),
+            ("d", "leave", words["leave it"]),
+            *(() if self.settings.read_only else (("x", "yes", words["stop and quit"]),)),
+            ("esc", "stay", words["stay here"]),
         )
-        self.push_screen(Question(self.words["run"], "A run is alive.", answers), self._leave_answered)
+        self.push_screen(Question(words["run"], words["run lives"], answers), self._leave_answered)
 
     def _leave_answered(self, answer: str | None) -> None:
         if answer == "leave":
             self.exit(return_code=0)
         elif answer == "yes" and self.session.run_dir is not None:
             run_dir = self.session.run_dir
-            self.notify("stopping", markup=False)
+            self.notify(self.words["stopping"], markup=False)
             self.run_worker(partial(self._stop_and_quit, run_dir), thread=True, group="stop", exit_on_error=False)
 
     def _stop_and_quit(self, run_dir: Path) -> None:
@@ -231,6 +232,7 @@ def run_app(
     ConfigError on settings that are wrong.
     """
     require_screen(os.environ)
+    know_more_terminals(os.environ)
     flags = {"theme": theme, "lang": lang, "mouse": mouse, "read_only": read_only}
     home = come_home(flags, screens=tuple(CpadvisorApp.MODES))
     base = CPU_REQUEST if node_name == CPU_NODE else GPU_REQUEST

@@ -8,6 +8,7 @@ from typing import cast
 from textual import on
 
 from cpadvisor.tui import headless
+from cpadvisor.tui.copying import copy_from
 from cpadvisor.tui.exam import SUBJECTS, Exam, Mended, Remedy, Subject
 from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.picker import ChangePreview
@@ -101,8 +102,7 @@ class Clinic(Stages):
         if answer == "write":
             self._start("mend", partial(self._work.mend, remedy), self._mend_command(remedy))
         elif answer == "copy" and remedy.mend.command:
-            self.copy_to_clipboard(remedy.mend.command)
-            self.notify(self.words["copied"], markup=False)
+            copy_from(self, remedy.mend.command)
 
     def _take_mended(self, mended: Mended) -> None:
         kept = f"; the old file is {mended.backup.name}" if mended.backup else ""

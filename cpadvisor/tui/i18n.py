@@ -101,6 +101,16 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "shows the change": ("shows the change first", "先显示改动"),
     "copies it": ("shows it, y copies it", "显示命令,y 复制"),
     "copied": ("copied", "已复制"),
+    "stop run": ("Stop this run?", "停止这次运行?"),
+    "stop it": ("stop it", "停止"),
+    "stopping": ("stopping", "正在停止"),
+    "run lives": ("A run is alive.", "有运行正在进行。"),
+    "leave it": (
+        "quit and leave it running: `cpadvisor attach` finds it again",
+        "退出,运行继续:`cpadvisor attach` 可再找到它",
+    ),
+    "stop and quit": ("stop it, then quit", "停止后退出"),
+    "stay here": ("stay here", "留在这里"),
     "edit": ("Edit", "编辑"),
     "no file yet": ("there is no file yet", "还没有文件"),
     "is edited": (

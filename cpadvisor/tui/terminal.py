@@ -29,6 +29,19 @@ _POOR_FONTS = ("linux", "vt100", "vt102", "vt220", "vt320", "ansi")
 """Terminals whose font has few or no line-drawing, braille and block characters."""
 
 
+_TRUECOLOUR = ("alacritty", "contour", "foot", "ghostty", "kitty", "rio", "wezterm", "xterm-ghostty", "xterm-kitty")
+"""Terminals of 24-bit colours, by their documentation, that say so only in COLORTERM, which ssh leaves behind."""
+
+
+def know_more_terminals(environ: Mapping[str, str]) -> None:
+    """Have textual give 24-bit colours to terminals that rich takes for ones of sixteen."""
+    from textual import constants
+
+    term = environ.get("TERM", "")
+    if constants.COLOR_SYSTEM == "auto" and any(term == name or term.startswith(f"{name}-") for name in _TRUECOLOUR):
+        setattr(constants, "COLOR_SYSTEM", "truecolor")  # noqa: B010 - declared final; the app reads it when it is made
+
+
 def first_environ() -> Mapping[str, str]:
     """The environment as the process got it: where the locale is C, Python sets LC_CTYPE for itself (PEP 538)."""
     try:

@@ -95,6 +95,16 @@ async def test_the_app_opens_on_the_screen_it_was_left_on() -> None:
         assert "1×4×1×2" in frame(app)
 
 
+async def test_what_fails_while_the_app_ends_is_no_news() -> None:
+    app = CpadvisorApp(FakeWork())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.pause()
+        app.exit(return_code=0)
+        app._handle_exception(RuntimeError("its screens have gone"))
+        await pilot.pause()
+    assert app.return_code == 0
+
+
 async def test_a_broken_theme_is_told_once_and_the_app_goes_on(folders: Path) -> None:
     (folders / "themes" / "bad.yaml").write_text("name: bad\nprimry: '#112233'\n")
     app = CpadvisorApp(FakeWork(), home=come_home({}, screens=SCREENS))

@@ -130,6 +130,27 @@ def test_what_a_library_prints_waits_until_the_screen_is_gone(tmp_path: Path) ->
     assert terminal.rest().rpartition(b"\x1b[?1049l")[2].count(b"from a C library") == 1
 
 
+def test_what_was_begun_is_waited_for_and_the_run_that_came_of_it_is_named(tmp_path: Path) -> None:
+    slow = (
+        "import time; from pathlib import Path; from cpadvisor.tui import app, work; "
+        "work.Work.launch = lambda self, draft: (time.sleep(2), Path('/runs/late-run'))[1]; "
+        "app.why_not_launch = lambda session: None; "
+    )
+    terminal = Terminal(tmp_path, program=slow + START)
+    terminal.read_until(b"NV18")
+    terminal.press(b"2")
+    terminal.read_until(b"MFU")
+    time.sleep(0.5)
+    terminal.press(b"L")
+    time.sleep(0.5)
+    end(terminal, "q")
+    left = terminal.rest()
+    assert terminal.exit_code() == 0
+    assert b"waiting for what was begun to end" in left
+    assert b"run late-run goes on" in left
+    terminal.require_whole()
+
+
 def test_a_slow_look_does_not_keep_the_prompt_waiting(tmp_path: Path) -> None:
     slow = "import time; from cpadvisor.tui import work; work.Work.machine = lambda self, request: time.sleep(60); "
     terminal = Terminal(tmp_path, program=slow + START)
@@ -140,10 +161,20 @@ def test_a_slow_look_does_not_keep_the_prompt_waiting(tmp_path: Path) -> None:
     assert terminal.exit_code() == 0
 
 
+ALONE = b'"$PYTHON" -c "$PROGRAM"\n'
+WRAPPED = b"""sh -c '"$PYTHON" -c "$PROGRAM"; true'\n"""
+"""As `make run` or a launcher has it: the shell waits for the wrapper, which has to stop too."""
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell with job control")
-def test_ctrl_z_gives_the_shell_back_and_fg_the_app(tmp_path: Path) -> None:
-    terminal, app = in_shell(tmp_path)
-    terminal.press(b"\x1a")
+@pytest.mark.parametrize("command", [ALONE, WRAPPED], ids=["alone", "wrapped"])
+@pytest.mark.parametrize("how", ["ctrl+z", "SIGTSTP"])
+def test_ctrl_z_gives_the_shell_back_and_fg_the_app(command: bytes, how: str, tmp_path: Path) -> None:
+    terminal, app = in_shell(tmp_path, command)
+    if how == "ctrl+z":
+        terminal.press(b"\x1a")
+    else:
+        os.kill(app, signal.SIGTSTP)
     terminal.read_until(b"Stopped")
     assert terminal.modes_left().keys() <= {2004}  # bash itself asks for bracketed paste
     assert terminal.kitty_depth() == 0
@@ -187,13 +218,14 @@ def test_an_app_that_was_stopped_unseen_comes_back_and_leaves_the_line_as_it_was
     terminal.require_whole()
 
 
-def in_shell(home: Path) -> tuple[Terminal, int]:
+def in_shell(home: Path, command: bytes = ALONE) -> tuple[Terminal, int]:
     """An interactive shell, and the app as its job."""
     bash = str(shutil.which("bash"))
     terminal = Terminal(home, command=[bash, "--norc", "--noprofile", "-i"], PROGRAM=START, PYTHON=sys.executable)
-    terminal.press(b'"$PYTHON" -c "$PROGRAM"\n')
+    terminal.press(command)
     terminal.read_until(b"NV18")
-    return terminal, next(iter(children(terminal.pid)))
+    job = next(iter(children(terminal.pid)))
+    return terminal, job if command == ALONE else next(iter(children(job)))
 
 
 def leave_shell(terminal: Terminal) -> None:

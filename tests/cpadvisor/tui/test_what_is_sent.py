@@ -52,6 +52,8 @@ def close(terminal: Terminal) -> None:
         ({"COLORTERM": "truecolor"}, {"truecolor"}),
         ({}, {"256"}),
         ({"TERM": "tmux-256color"}, {"256"}),
+        ({"TERM": "alacritty"}, {"truecolor"}),
+        ({"TERM": "xterm-kitty"}, {"truecolor"}),
         ({"TERM": "xterm"}, {"16"}),
         ({"TERM": "linux"}, {"16"}),
         ({"TERM": "vt100"}, {"16"}),
