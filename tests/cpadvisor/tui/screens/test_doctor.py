@@ -11,10 +11,8 @@ from cpadvisor.report.doctor import doctor_text
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.exam import Exam, Remedy, Subject
 from cpadvisor.tui.home import Home
-from cpadvisor.tui.i18n import Words
-from cpadvisor.tui.screens.doctor import DoctorScreen, mend_lines
+from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.picker import ChangePreview, Picker
-from cpadvisor.write.edit import REMOVE, Change
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -264,15 +262,3 @@ async def test_chinese_names_stand_beside_the_same_findings() -> None:
     async with app.run_test(size=(160, 45)) as pilot:
         await press(pilot, "5")
         await seen(pilot, "证据", "修复 1", "速查卡原文", "the cp group crosses PCIe (PHB)")
-
-
-def test_a_mend_names_its_keys_once_and_writes_values_as_yaml() -> None:
-    changes = (
-        Change(key="gradient_checkpointing", value=True),
-        Change(key="micro_batch_size", value=1),
-        Change(key="flash_attention", value=REMOVE),
-        Change(key="cpadvisor.prediction.peak_bytes", value=17),
-    )
-    mend = Mend(text="write micro_batch_size: 1", changes=changes)
-    texts = ["".join(text for text, _ in line) for line in mend_lines(mend, Words("en"), chosen=False)]
-    assert texts == ["write micro_batch_size: 1", "gradient_checkpointing: true", "flash_attention: removed"]
