@@ -41,8 +41,8 @@ def test_a_run_directory_that_vanishes_ends_the_run_before_the_eyes_of_the_app(h
     app.shows("vanished")
     here.until_gone(run_dir)
     gone = here.command("watch", "--once", str(run_dir))
-    assert gone.returncode == 1 and "no run" in gone.stderr
-    assert here.command("stop", str(run_dir)).returncode == 1
+    assert gone.returncode == 2 and "no run" in gone.stderr
+    assert here.command("stop", str(run_dir)).returncode == 2
     here.assert_left(app)
 
 

@@ -5,6 +5,7 @@ and the ranks' logs are appended to.
 """
 
 import contextlib
+import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -104,6 +105,7 @@ def _code(run_dir: Path) -> Path:
 def _earlier_attempt_aside(run_dir: Path, record: RunRecord) -> Iterator[None]:
     """Move what tells of the earlier attempt into a folder of its own; all is as it was where the start fails."""
     aside = _free_folder(run_dir, record.attempt)
+    sizes = _sizes(run_dir)
     moved: list[str] = []
     try:
         aside.mkdir(mode=0o700)
@@ -118,6 +120,7 @@ def _earlier_attempt_aside(run_dir: Path, record: RunRecord) -> Iterator[None]:
     except BaseException as error:
         abandon(run_dir)
         _bring_back(run_dir, aside, moved)
+        _cut_back(run_dir, sizes)
         if isinstance(error, OSError):
             raise WriteError(f"cannot write {aside}: {error.strerror}; free some space") from error
         raise
@@ -127,6 +130,21 @@ def _free_folder(run_dir: Path, attempt: int) -> Path:
     while (run_dir / f"attempt-{attempt}").exists():
         attempt += 1
     return run_dir / f"attempt-{attempt}"
+
+
+def _sizes(run_dir: Path) -> dict[Path, int]:
+    """Bytes of each file of the run that a further attempt may append to, or begin."""
+    names = ("events-*", "log-*", "nccl-*")
+    return {path: path.stat().st_size for name in names for path in run_dir.glob(name) if path.is_file()}
+
+
+def _cut_back(run_dir: Path, sizes: dict[Path, int]) -> None:
+    """Take out what ranks wrote before their start failed: a new beginning would hide how the attempt before ended."""
+    for path, size in _sizes(run_dir).items():
+        if path not in sizes:
+            path.unlink(missing_ok=True)
+        elif size > sizes[path]:
+            os.truncate(path, sizes[path])
 
 
 def _bring_back(run_dir: Path, aside: Path, moved: list[str]) -> None:

@@ -21,16 +21,16 @@ from cpadvisor.tui.screens.run import RunScreen
 from cpadvisor.tui.screens.runs import RunsScreen
 from cpadvisor.tui.widgets.filter_line import FilterLine
 from cpadvisor.tui.widgets.job_form import JobForm
-from cpadvisor.tui.widgets.lines import Lines
+from cpadvisor.tui.widgets.lines import Rows
 from cpadvisor.tui.widgets.table import RowTable
 
 STAGES: tuple[type, ...] = (NodeScreen, PlanScreen, ConfigScreen, RunScreen, DoctorScreen, RunsScreen)
-PANELS: tuple[type, ...] = (RowTable, Lines)
+PANELS: tuple[type, ...] = (RowTable, Rows)
 OVERLAYS: Mapping[type, tuple[type, ...]] = {
     Reader: (),
     Question: (),
     Picker: (RowTable,),
-    ChangePreview: (Lines,),
+    ChangePreview: (Rows,),
     Journal: (RowTable,),
 }
 """Screens that lie over another, and the panels in them; the app's own keys do not act there."""
