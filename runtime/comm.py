@@ -3,7 +3,7 @@
 The group's communicator is its own, so on GPUs a hop runs on the communicator's
 stream beside the kernels; `wait` makes the current stream wait for the arrival,
 not the host. Each group counts what it sent: the figure that the formula of the
-planner is held against.
+planner is held against. What a rank has begun is counted too: it tells who lags.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,20 @@ _traffic: dict[str, Traffic] = {}
 def take_traffic(group_name: str) -> Traffic:
     """What the group sent since the last call, and start again from zero."""
     return _traffic.pop(group_name, Traffic())
+
+
+_begun = 0
+"""Hops that this rank has begun."""
+
+
+def begun(groups: Sequence[dist.ProcessGroup]) -> int:
+    """Exchanges that this rank has begun since it met the others: hops, and what these groups count (collectives).
+
+    All ranks begin the same ones in the same order. On GPUs the host runs ahead of its device until it reads a value:
+    of ranks that wait for each other, the one that has begun the fewest stopped first, wherever the others stand.
+    """
+    counted = (group._get_sequence_number_for_group() for group in groups)  # pyright: ignore[reportAttributeAccessIssue]
+    return _begun + sum(counted)
 
 
 _keeping_own: set[str] = set()
@@ -60,6 +74,8 @@ def start_hop(tensor: Tensor, group: dist.ProcessGroup) -> Hop:
 
     Every rank of the group has to start the same hops in the same order.
     """
+    global _begun
+    _begun += 1
     rank, size = dist.get_rank(group), dist.get_world_size(group)
     received = torch.empty_like(tensor)
     works = dist.batch_isend_irecv(

@@ -1,8 +1,8 @@
 """The door of a rank: a unix socket that tells what the main thread is doing, also while that thread hangs.
 
 torch's WorkerServer listens in a thread of its own. `POST /handler/cpadvisor`
-answers JSON with rank, step, phase, seconds since the last sign of life, and the
-main thread's Python stack; it needs the interpreter's lock, which a thread that
+answers JSON with rank, step, phase, seconds since the last sign of life, exchanges
+begun, and the main thread's Python stack; it needs the interpreter's lock, which a thread that
 waits in a collective or sleeps has given up. torch's own `dump_traceback`, behind
 the same door, needs no lock.
 """
@@ -73,7 +73,14 @@ class Door:
         """What the handler tells, in JSON."""
         progress = self._progress
         place = {"rank": self._rank, "step": progress.step, "phase": progress.phase, "since_s": progress.since_s()}
-        return json.dumps({**place, "stack": stack_of_main_thread()}).encode()
+        return json.dumps({**place, "exchanges": self._exchanges(), "stack": stack_of_main_thread()}).encode()
+
+    def _exchanges(self) -> int | None:
+        """None before the ranks have met, and for groups that do not count."""
+        try:
+            return None if self._progress.exchanges is None else self._progress.exchanges()
+        except RuntimeError:
+            return None
 
     def _open_in(self, base: Path) -> Path:
         _sweep(base)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,7 @@ from runtime.errors import ConfigError, NotANumberError, TrainerError
 from runtime.faults import Fault
 from runtime.mesh import Mesh
 from runtime.model_shape import ModelShape
+from runtime.progress import Progress
 from runtime.reporter import Reporter
 from runtime.settings import TrainConfig
 from runtime.trainer import StepResult, Trainer
@@ -52,7 +54,7 @@ def run(config: TrainConfig, reporter: Reporter, *, fault: Fault | None = None, 
     device = meshes.pick_device(config.sizes)
     own_fault = fault if fault is not None and fault.is_of(meshes.global_rank()) else None
     with _shortage_told(reporter, device):
-        built = _build(config, device, own_fault)
+        built = _build(config, device, own_fault, reporter.progress)
     trainer = built.trainer
     with _shortage_told(reporter, device, trainer.optimizer):
         resumed_from = resume.begin(trainer, reporter, resumes=resumes)
@@ -85,14 +87,14 @@ def _shortage_told(
         raise
 
 
-def _build(config: TrainConfig, device: torch.device, fault: Fault | None) -> Built:
+def _build(config: TrainConfig, device: torch.device, fault: Fault | None, progress: Progress) -> Built:
     shape = model_shape.load(config.model_dir, sequence_len=config.batch.sequence_len)
     policies = recompute.policy_of_layers(config.compute.recompute, shape.layers)
     bf16 = uses_bf16(config, device)
     torch.set_float32_matmul_precision("high" if config.compute.tf32 else "highest")
     choice = _choose(device, shape, bf16=bf16)
     dataset = _dataset(config, shape)
-    mesh = _join(config, device, fault)
+    mesh = _join(config, device, fault, progress)
     model = parallel.build(
         shape,
         mesh=mesh,
@@ -139,8 +141,9 @@ def _dataset(config: TrainConfig, shape: ModelShape) -> data.Dataset:
     )
 
 
-def _join(config: TrainConfig, device: torch.device, fault: Fault | None) -> Mesh:
+def _join(config: TrainConfig, device: torch.device, fault: Fault | None, progress: Progress) -> Mesh:
     mesh = meshes.join(config.sizes, device)
+    progress.exchanges = partial(comm.begun, mesh.groups)
     if fault is not None and fault.kind == "drop-exchange":
         comm.keep_own(mesh.cp_group_name)
     faults.strike(fault, step=0, device=device)

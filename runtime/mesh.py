@@ -45,6 +45,13 @@ class Mesh:
         return self.rank % self.sizes.cp
 
     @property
+    def groups(self) -> tuple[dist.ProcessGroup, ...]:
+        """All that this rank exchanges in: with every other rank, over the parameters, over the sequence."""
+        everyone = dist.group.WORLD
+        assert everyone is not None, "a mesh lies inside a default group"
+        return everyone, self.shard_mesh.get_group(), *([] if self.cp_group is None else [self.cp_group])
+
+    @property
     def cp_group_name(self) -> str:
         """The name by which an operator finds the group; empty where the sequence is whole."""
         return "" if self.cp_group is None else self.cp_group.group_name

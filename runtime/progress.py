@@ -5,6 +5,7 @@ is replaced whole, so there is no lock to wait for.
 """
 
 import time
+from collections.abc import Callable
 
 PHASES: tuple[str, ...] = ("build", "data", "forward", "backward", "optimizer", "save")
 
@@ -16,6 +17,8 @@ class Progress:
         self.step = 0
         """The step under way, from 1; 0 until the first begins."""
         self.phase = PHASES[0]
+        self.exchanges: Callable[[], int] | None = None
+        """How many exchanges with other ranks this one has begun; None until it has met them."""
         self._moved = time.monotonic()
 
     def enter(self, phase: str, *, step: int | None = None) -> None:

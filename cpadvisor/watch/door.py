@@ -41,6 +41,8 @@ class Answer:
     phase: str | None = None
     since_s: float | None = None
     """How long it has been in that phase."""
+    exchanges: int | None = None
+    """How many exchanges with other ranks it has begun; equal on all ranks that stand at one place."""
     stack: tuple[str, ...] = ()
     """`file:line function` of its main thread, innermost last."""
 
@@ -95,6 +97,7 @@ def _answer(told: bytes) -> Answer | None:
         step=whole(values, "step"),
         phase=text(values, "phase"),
         since_s=number(values, "since_s"),
+        exchanges=whole(values, "exchanges"),
         stack=tuple(plain(frame) for frame in frames if isinstance(frame, str)),
     )
 

@@ -1,8 +1,9 @@
 """Which rank the others wait for: one that is halted, one that does not answer, the one furthest behind, the odd one.
 
-The step of a rank and the frames of its main thread come through its door. A
-collective holds every rank until the last has come, so those inside one wait,
-and a rank elsewhere is the one they wait for.
+The step of a rank, the exchanges that it has begun and the frames of its main
+thread come through its door. All ranks begin the same exchanges in one order: who
+has begun fewer stopped first. On a CPU the others then wait inside one; on GPUs
+their hosts run ahead and wait wherever they next read a value of the device.
 """
 
 from collections import Counter
@@ -86,6 +87,9 @@ def _lagging(hang: Hang) -> tuple[tuple[int, ...], str]:
     behind = _behind(hang)
     if behind:
         return behind, f"{_names(behind)} {_lag(behind)} at step {_step(hang, behind[0])}"
+    fewest = _fewest(hang)
+    if fewest:
+        return fewest, f"{_names(fewest)} {_lag(fewest)}: {_exchanges(hang, fewest)}"
     odd = _odd(hang.answers)
     if odd:
         return odd, f"the others wait for {_names(odd)}"
@@ -102,6 +106,22 @@ def _behind(hang: Hang) -> tuple[int, ...]:
     lowest = min(steps.values(), default=0)
     behind = tuple(rank for rank, step in steps.items() if step == lowest)
     return behind if len(steps) == len(hang.ranks) and len(behind) < len(steps) else ()
+
+
+def _fewest(hang: Hang) -> tuple[int, ...]:
+    """Ranks that have begun the fewest exchanges, where every rank tells and not all tell the same."""
+    begun = {rank: answer.exchanges for rank, answer in hang.answers.items() if answer.exchanges is not None}
+    lowest = min(begun.values(), default=0)
+    fewest = tuple(rank for rank, count in begun.items() if count == lowest)
+    return fewest if len(begun) == len(hang.ranks) and len(fewest) < len(begun) else ()
+
+
+def _exchanges(hang: Hang, fewest: tuple[int, ...]) -> str:
+    """`it has begun 76 exchanges, others 92`; from the fewest to the most where they differ."""
+    begun = sorted(answer.exchanges or 0 for rank, answer in hang.answers.items() if rank not in fewest)
+    others = f"{begun[0]:,}" if begun[0] == begun[-1] else f"{begun[0]:,} to {begun[-1]:,}"
+    who = "it has" if len(fewest) == 1 else "they have"
+    return f"{who} begun {hang.answers[fewest[0]].exchanges:,} exchanges, the others {others}"
 
 
 def _odd(answers: Mapping[int, Answer]) -> tuple[int, ...]:
@@ -137,9 +157,10 @@ def _line(hang: Hang, rank: int, *, with_place: bool = False) -> str:
         parts.append(f"in {answer.phase}{since}")
     if rank in hang.asked and answer is None:
         parts.append("does not answer")
-    if with_place and stack:
-        parts.append(f"at {_short(stack[-1])}")
-    return " ".join(parts)
+    told = " ".join(parts)
+    if answer is not None and answer.exchanges is not None:
+        told += f", {answer.exchanges:,} exchanges begun" + ("," if with_place and stack else "")
+    return f"{told} at {_short(stack[-1])}" if with_place and stack else told
 
 
 def _stack(hang: Hang, rank: int) -> tuple[str, ...]:

@@ -50,6 +50,20 @@ def test_the_door_tells_where_the_main_thread_is(user_folder: Path) -> None:
     door.close()
 
 
+def test_the_door_tells_exchanges_once_there_are_any_and_where_groups_count_them(user_folder: Path) -> None:
+    progress = Progress()
+    door = Door(rank=0, progress=progress)
+    path = str(door.open())
+
+    def uncounted() -> int:
+        raise RuntimeError("this backend has no sequence numbers")
+
+    for exchanges, told in ((None, None), (lambda: 92, 92), (uncounted, None)):
+        progress.exchanges = exchanges
+        assert answer(path)["exchanges"] == told
+    door.close()
+
+
 def test_only_this_user_reaches_it(user_folder: Path) -> None:
     door = Door(rank=0, progress=Progress())
     path = door.open()

@@ -1,8 +1,11 @@
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.distributed as dist
 from gloo_pool import GlooPool
 
+from runtime import comm
 from runtime.errors import TrainerError
 from runtime.mesh import device_index, make_mesh
 from runtime.settings import Sizes
@@ -15,6 +18,26 @@ def place(rank: int, world: int, dp_shard: int, cp: int) -> tuple[int, int, list
     names = [group.group_desc for group in (mesh.cp_group, shard) if group is not None]
     assert dist.group.WORLD not in (mesh.cp_group, shard), "communicators of their own"
     return mesh.data_rank, mesh.cp_rank, cp_ranks, dist.get_process_group_ranks(shard), names
+
+
+def exchanges(rank: int, world: int) -> list[int]:
+    mesh = make_mesh(Sizes(dp_shard=2, cp=2, rank_order=None), torch.device("cpu"))
+    assert mesh.cp_group is not None
+    counts = [comm.begun(mesh.groups)]
+    values = torch.zeros(1)
+    for group in mesh.groups:
+        dist.all_reduce(values, group=group)
+        counts.append(comm.begun(mesh.groups))
+    comm.start_hop(values, mesh.cp_group).wait()
+    counts.append(comm.begun(mesh.groups))
+    return [after - before for before, after in pairwise(counts)]
+
+
+def test_every_exchange_of_every_group_counts_alike_on_all_ranks(gloo_pool: GlooPool) -> None:
+    first, *others = gloo_pool.run(4, exchanges)
+    assert first[:3] == [1, 1, 1]
+    assert first[3] >= 1  # gloo counts the two messages of a hop as well
+    assert others == [first] * 3
 
 
 def test_context_ranks_are_neighbours_and_all_ranks_shard(gloo_pool: GlooPool) -> None:

@@ -153,6 +153,8 @@ def test_a_rank_that_hangs_and_one_that_waits_for_it_answer_at_their_doors(tmp_p
         assert hanging["since_s"] > 0.5
         assert (waiting["rank"], waiting["step"], waiting["phase"]) == (0, 2, "forward")
         assert "/torch/distributed/" in waiting["stack"][-1]
+        # Sharded parameters were gathered for the forward pass by both; the next thing is a hop that one never begins.
+        assert waiting["exchanges"] > hanging["exchanges"] > 0
         # What torch itself answers without the interpreter's lock names the same place.
         assert b"_hang" in ask(doors[1], "dump_traceback")
         agent.send_signal(signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""One screen a stage: Node, Plan, Config, Run, Doctor, Runs. A screen gets the session and hands its parts to widgets."""
+"""One screen a stage: Node, Plan, Config, Run, Doctor, Runs. It gets the session and hands its parts to widgets."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from pilot_support import patiently, settled, until
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -32,22 +33,10 @@ from cpadvisor.tui.widgets.table import RowTable
 SIZES = [(80, 24), (160, 45)]
 
 
-async def settle(pilot: Pilot[int]) -> None:
-    """Wait for the workers and what they posted."""
-    for _ in range(200):
-        await pilot.pause()
-        app = pilot.app
-        assert isinstance(app, CpadvisorApp)
-        if app.session.busy is None and (app.session.draft is not None or app.session.problems):
-            await pilot.pause()
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"the stages did not end: busy with {app.session.busy}, problems {app.session.problems}")
-
-
 async def reading(pilot: Pilot[int], *wanted: str) -> str:
     """Everything that scrolling shows of the screen, once all of `wanted` are in it."""
-    for _ in range(100):
+    seen = ""
+    for _ in patiently():
         await pilot.pause()
         seen = await scrolled(pilot)
         if all(text in seen for text in wanted):
@@ -74,7 +63,7 @@ async def scrolled(pilot: Pilot[int]) -> str:
 async def test_the_node_screen_shows_links_ring_memory_and_holders(size: tuple[int, int]) -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=size) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await reading(
             pilot,
             " 0    ·  NV18 NV18",
@@ -93,7 +82,7 @@ async def test_the_node_screen_shows_links_ring_memory_and_holders(size: tuple[i
 async def test_the_plan_screen_shows_ranked_and_rejected_layouts_with_their_reasons(size: tuple[int, int]) -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=size) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("2")
         seen = await reading(
             pilot,
@@ -119,7 +108,7 @@ async def test_the_config_screen_shows_each_line_with_its_origin_and_the_change(
     finding = SimpleNamespace(rule="F3", severity="warning", key="sequence_len", message="padded [to] 4", fix="use 8")
     app = CpadvisorApp(FakeWork(findings=(finding,)))
     async with app.run_test(size=size) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("3")
         seen = await reading(pilot, "-sequence_len: 8192", "+sequence_len: 32768", "[to] 4", "▲ 1", "not on disk")
         line = next(line for line in seen.splitlines() if " base_model: llama" in line)
@@ -132,9 +121,9 @@ async def test_a_live_run_stands_beside_its_prediction(size: tuple[int, int]) ->
     view = run_view()
     app = CpadvisorApp(FakeWork(views=[view]))
     async with app.run_test(size=size) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c")
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("L")
         measured = [text for row in comparison_rows(view) for text in row[1:]]
         await reading(pilot, "● running 12/50", loss_label(view), "[rank0] step 12", "[b]not markup[/b]", *measured)
@@ -143,9 +132,9 @@ async def test_a_live_run_stands_beside_its_prediction(size: tuple[int, int]) ->
 async def test_a_narrow_terminal_reaches_every_view_of_the_run_with_v() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c")
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("L")
         for wanted in ("6.", "predicted 2,048", "5.0 GiB · predicted 6.0 GiB (4.0 GiB to 7.0 GiB)", "backward"):
             await reading(pilot, wanted)
@@ -156,7 +145,7 @@ async def test_from_node_to_a_live_run_takes_four_keys() -> None:
     work = FakeWork()
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c", "2", "3", "L")
         await reading(pilot, "● running 12/50")
         assert isinstance(app.screen, RunScreen)
@@ -185,7 +174,7 @@ async def test_an_answer_to_a_job_that_has_changed_is_void() -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause(0.1)
         await pilot.press("c")
-        await settle(pilot)
+        await settled(pilot)
         await pilot.pause(0.8)
         assert app.session.answer is not None
         assert app.session.answer.advice.model == "tiny"
@@ -195,7 +184,7 @@ async def test_a_recorded_node_is_not_launched_and_says_which_key_helps() -> Non
     work = FakeWork()
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("L")
         await reading(pilot, "dgx-h100 is not this machine")
         assert not any(call.startswith("launch") for call in work.calls)
@@ -206,7 +195,7 @@ async def test_a_file_with_an_error_is_not_launched() -> None:
     work = FakeWork(node=replace(h100_node(), source="nvml"), findings=(finding,))
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36), notifications=True) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("L")
         await reading(pilot, "the file would not start: sizes make 16, not 8")
 
@@ -214,7 +203,7 @@ async def test_a_file_with_an_error_is_not_launched() -> None:
 async def test_the_lock_is_shown_with_what_would_have_been_chosen() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(160, 45)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c", "2")
         await reading(pilot, "lock cp=2", "without it 1×8×1×1, dp_shard 8")
 
@@ -222,10 +211,10 @@ async def test_the_lock_is_shown_with_what_would_have_been_chosen() -> None:
 async def test_a_wrong_length_is_told_and_nothing_is_lost() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("2", "e", "tab")
         await pilot.press(*"32q", "enter")
-        await settle(pilot)
+        await settled(pilot)
         seen = await reading(pilot, "length '32q' is not a number")
         assert app.screen.query_one("#job-length", Input).value == "32q"
         assert app.screen.query_one("#job-model", Input).value == "llama-3.1-8b"
@@ -238,7 +227,7 @@ async def test_a_wrong_length_is_told_and_nothing_is_lost() -> None:
 async def test_escape_leaves_the_job_for_the_candidates() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(80, 24)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("2", "e", "escape")
         assert app.focused is app.screen.query_one("#candidates")
 
@@ -247,9 +236,9 @@ async def test_the_chosen_plan_is_the_one_that_is_drafted() -> None:
     work = FakeWork()
     app = CpadvisorApp(work)
     async with app.run_test(size=(160, 45)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("2", "down")
-        await settle(pilot)
+        await settled(pilot)
         assert work.calls[-1] == "draft 1×8×1×1"
         await reading(pilot, "· 1×8×1×1 ·")
         await pilot.press("enter")
@@ -260,7 +249,7 @@ async def test_w_writes_the_file_and_tells_where_the_old_one_is() -> None:
     work = FakeWork()
     app = CpadvisorApp(work)
     async with app.run_test(size=(160, 45), notifications=True) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("3", "w")
         await reading(pilot, "cpadvisor.yaml.bak", "saved")
         assert work.on_disk == CONFIG_TEXT
@@ -272,7 +261,7 @@ async def test_stop_asks_first_and_escape_lets_the_run_go_on() -> None:
     work = FakeWork()
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c", "L")
         await reading(pilot, "● running")
         await pilot.press("X")
@@ -280,18 +269,14 @@ async def test_stop_asks_first_and_escape_lets_the_run_go_on() -> None:
         await pilot.press("escape")
         assert "stop" not in work.calls
         await pilot.press("X", "X")
-        for _ in range(50):
-            await pilot.pause(0.02)
-            if "stop" in work.calls:
-                break
-        assert "stop" in work.calls
+        await until(lambda: "stop" in work.calls, app)
 
 
 async def test_q_asks_about_a_live_run_and_d_leaves_it_running() -> None:
     work = FakeWork()
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c", "L")
         await reading(pilot, "● running")
         await pilot.press("q", "d")
@@ -304,7 +289,7 @@ async def test_pause_holds_the_picture_and_shows_the_newest_when_it_ends() -> No
     work = FakeWork(views=[run_view(steps=3), run_view(steps=30)], shown=0)
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c", "L")
         await reading(pilot, "● running 3/50")
         await pilot.press("space")
@@ -319,7 +304,7 @@ async def test_pause_holds_the_picture_and_shows_the_newest_when_it_ends() -> No
 async def test_r_follows_the_log_of_the_next_rank() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("c", "L")
         await reading(pilot, "[rank0]", "rank 0 of 2")
         await pilot.press("r")
@@ -333,7 +318,7 @@ async def test_an_error_of_our_own_becomes_a_message_and_the_app_lives() -> None
 
     app = CpadvisorApp(Broken())
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("2")
         await reading(pilot, "plan met an error of its own (ZeroDivisionError: division by zero)")
 
@@ -341,7 +326,7 @@ async def test_an_error_of_our_own_becomes_a_message_and_the_app_lives() -> None
 async def test_theme_switch_recolours_what_is_drawn_by_hand() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         before = app.screen.query_one("#links").tone("link-nvlink").color
         await pilot.press("t")
         await pilot.pause()
@@ -354,7 +339,7 @@ async def test_theme_switch_recolours_what_is_drawn_by_hand() -> None:
 async def test_foreign_themes_work_with_the_defaults_of_our_colours() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         app.theme = "nord"
         await pilot.pause()
         await reading(pilot, "NV18")
@@ -363,7 +348,7 @@ async def test_foreign_themes_work_with_the_defaults_of_our_colours() -> None:
 async def test_help_lists_every_key_of_the_screen_and_the_way_to_a_run() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(160, 60)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("2", "question_mark")
         assert isinstance(app.screen, Reader)
         await pilot.pause()
@@ -377,7 +362,7 @@ async def test_help_lists_every_key_of_the_screen_and_the_way_to_a_run() -> None
 async def test_the_palette_offers_every_action_and_theme() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(120, 36)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("3")
         names = {command.title for command in app.get_system_commands(app.screen)}
         assert {"Node", "Plan", "Config", "Run", "Launch", "Stop", "Write", "Theme dark", "Theme light"} <= names
@@ -389,7 +374,7 @@ async def test_the_palette_offers_every_action_and_theme() -> None:
 async def test_a_terminal_below_the_smallest_size_says_so() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(50, 12)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         assert "needs 60x16, this terminal is 50x12" in frame(app)
         assert "NV18" not in frame(app)
         await pilot.resize_terminal(80, 24)
@@ -400,14 +385,14 @@ async def test_a_terminal_below_the_smallest_size_says_so() -> None:
 async def test_chinese_titles_stand_where_the_english_ones_do() -> None:
     app = CpadvisorApp(FakeWork(), home=Home(settings=Settings(lang="zh")))
     async with app.run_test(size=(160, 45)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await reading(pilot, "节点", "互联", "最佳环")
 
 
 async def test_zoom_shows_the_focused_panel_alone_and_escape_brings_all_back() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(160, 45)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("z")
         await pilot.pause()
         assert "Links" not in frame(app)
@@ -419,7 +404,7 @@ async def test_zoom_shows_the_focused_panel_alone_and_escape_brings_all_back() -
 async def test_help_lists_the_keys_of_the_focused_panel_also_where_it_inherits_them() -> None:
     app = CpadvisorApp(FakeWork())
     async with app.run_test(size=(160, 70)) as pilot:
-        await settle(pilot)
+        await settled(pilot)
         await pilot.press("4", "question_mark")
         await pilot.pause()
         assert "A line up" in frame(app)

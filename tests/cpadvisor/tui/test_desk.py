@@ -1,11 +1,11 @@
 """Writing, editing, launching the newest file, copying, and the log of it all."""
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pilot_support import until
 from textual.pilot import Pilot
 from tui_support import CONFIG_TEXT, FakeWork, frame
 
@@ -19,15 +19,6 @@ from cpadvisor.tui.session import CPU_REQUEST
 from cpadvisor.tui.work import Work
 
 EDITED = CONFIG_TEXT.replace("32768", "16384")
-
-
-async def until(true: Callable[[], bool], app: CpadvisorApp) -> None:
-    """Wait for what a stage brings about."""
-    for _ in range(300):
-        if true():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"waited in vain; busy {app.session.busy}, problems {app.session.problems}\n{frame(app)}")
 
 
 def said(app: CpadvisorApp) -> str:

@@ -1,14 +1,13 @@
 """Screens beside the JSON of the headless commands: the same functions, so the same figures."""
 
-import asyncio
 import os
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from pilot_support import app_of, patiently, seen, settled, until
 from textual.pilot import Pilot
-from tui_support import frame
 
 from cpadvisor import units
 from cpadvisor.check import findings_json
@@ -30,22 +29,10 @@ from cpadvisor.watch.report import runs_json
 from runtime.telemetry import EventWriter
 
 
-async def drafted(app: CpadvisorApp, pilot: Pilot[int]) -> None:
-    for _ in range(600):
-        await pilot.pause(0.02)
-        assert not app.session.problems, app.session.problems
-        if app.session.draft is not None and app.session.busy is None:
-            return
-    raise AssertionError(f"no draft; busy with {app.session.busy}")
-
-
-async def until(app: CpadvisorApp, pilot: Pilot[int], *wanted: str) -> str:
-    for _ in range(200):
-        await pilot.pause(0.02)
-        seen = frame(app)
-        if all(text in seen for text in wanted):
-            return seen
-    raise AssertionError(f"not on the screen: {[text for text in wanted if text not in frame(app)]}\n{frame(app)}")
+async def drafted(pilot: Pilot[int]) -> None:
+    """Wait for a file; nothing stands in its way."""
+    await settled(pilot)
+    assert not app_of(pilot).session.problems, app_of(pilot).session.problems
 
 
 @pytest.mark.parametrize("name", ["dgx-h100", "dgx-1v", "pcie-l40s-8"])
@@ -57,7 +44,7 @@ async def test_node_screen_and_inspect_agree(tmp_path: Path, name: str) -> None:
         islands = island_label(tuple(map(tuple, told["islands"])))
         ring = ring_label(tuple(told["ring"]["order"]))
         memory = units.format_bytes(told["gpus"][0]["memory_bytes"])
-        await until(app, pilot, islands, ring, told["ring"]["worst"], memory)
+        await seen(pilot, islands, ring, told["ring"]["worst"], memory)
 
 
 async def test_plan_and_config_screens_agree_with_plan_and_check(tmp_path: Path) -> None:
@@ -66,7 +53,7 @@ async def test_plan_and_config_screens_agree_with_plan_and_check(tmp_path: Path)
     told = advice_json(advise(job.node, job.gpu, job.workload))
     app = CpadvisorApp(Work(config=tmp_path / "c.yaml"), request=request)
     async with app.run_test(size=(200, 70)) as pilot:
-        await drafted(app, pilot)
+        await drafted(pilot)
         await pilot.press("2")
         figures = [
             text
@@ -79,11 +66,11 @@ async def test_plan_and_config_screens_agree_with_plan_and_check(tmp_path: Path)
             )
         ]
         counts = f"{len(told['plans'])} feasible · {len(told['rejected'])} rejected"
-        await until(app, pilot, *figures, counts, told["trace"][0]["question"])
+        await seen(pilot, *figures, counts, told["trace"][0]["question"])
         await pilot.press("3")
         assert app.session.draft is not None
         findings = findings_json(app.session.draft.findings)["findings"]
-        await until(app, pilot, *(finding["rule"] for finding in findings), "sequence_len: 32768")
+        await seen(pilot, *(finding["rule"] for finding in findings), "sequence_len: 32768")
 
 
 async def test_w_keeps_the_old_file_beside_the_new_one(tmp_path: Path) -> None:
@@ -91,14 +78,11 @@ async def test_w_keeps_the_old_file_beside_the_new_one(tmp_path: Path) -> None:
     config.write_text("sequence_len: 1\n")
     app = CpadvisorApp(Work(config=config), request=Request(node="cpu", model="tiny", sequence_len="8k", lock="cp=2"))
     async with app.run_test(size=(160, 45)) as pilot:
-        await drafted(app, pilot)
+        await drafted(pilot)
         await pilot.press("3")
-        await until(app, pilot, "-sequence_len: 1")
+        await seen(pilot, "-sequence_len: 1")
         await pilot.press("w")
-        for _ in range(100):
-            await pilot.pause(0.02)
-            if app.session.draft is not None and app.session.draft.is_saved:
-                break
+        await until(lambda: app.session.draft is not None and app.session.draft.is_saved, app)
         assert config.read_text() == app.session.draft.text  # pyright: ignore
         assert (tmp_path / "c.yaml.bak").read_text() == "sequence_len: 1\n"
 
@@ -108,15 +92,9 @@ async def test_a_target_that_cannot_be_written_is_told_and_the_app_lives(tmp_pat
     (tmp_path / "file").write_text("a file where a folder is needed")
     app = CpadvisorApp(Work(config=config), request=Request(node="cpu", model="tiny", sequence_len="8k", lock="cp=2"))
     async with app.run_test(size=(160, 45), notifications=True) as pilot:
-        for _ in range(600):
-            await pilot.pause(0.02)
-            if app.session.busy is None and (app.session.draft or app.session.problems):
-                break
+        await settled(pilot)
         await pilot.press("3", "w")
-        for _ in range(200):
-            await pilot.pause(0.02)
-            if app.session.problems:
-                break
+        await until(lambda: bool(app.session.problems), app)
         assert any(str(tmp_path / "file") in reason for reason in app.session.problems.values())
         assert app.is_running
 
@@ -127,7 +105,7 @@ async def test_a_recorded_run_is_shown_as_watch_tells_it(tmp_path: Path) -> None
     async with app.run_test(size=(160, 45)) as pilot:
         await pilot.press("4")
         app.follow(run_dir)
-        await until(app, pilot, "step 3/5", "loss 4.0000", "200 MiB", "predicted 210 MiB", "/ 2,000")
+        await seen(pilot, "step 3/5", "loss 4.0000", "200 MiB", "predicted 210 MiB", "/ 2,000")
         view = Monitor(run_dir).poll()
         assert app.session.live is not None
         assert app.session.live.view.loss == view.loss
@@ -135,9 +113,8 @@ async def test_a_recorded_run_is_shown_as_watch_tells_it(tmp_path: Path) -> None
         writer = EventWriter(run_dir, 0)
         writer.emit("step", step=4, loss=3.5, grad_norm=1.0, step_s=1.0, tokens_per_s_per_gpu=1900.0)
         writer.close()
-        await asyncio.sleep(0)
         if not view.is_final:
-            await until(app, pilot, "step 4/5", "loss 3.5000")
+            await seen(pilot, "step 4/5", "loss 3.5000")
 
 
 async def test_doctor_screen_and_doctor_json_agree_on_a_config(tmp_path: Path) -> None:
@@ -145,20 +122,18 @@ async def test_doctor_screen_and_doctor_json_agree_on_a_config(tmp_path: Path) -
     work = Work(config=config, runs=tmp_path / "runs")
     app = CpadvisorApp(work, request=Request(node="cpu", model="tiny", sequence_len="8k", lock="cp=2"))
     async with app.run_test(size=(200, 70)) as pilot:
-        await drafted(app, pilot)
+        await drafted(pilot)
         await pilot.press("3", "w")
-        await until(app, pilot, "● saved")
+        await seen(pilot, "● saved")
         app.choose_subject("config")
         await pilot.press("5")
         found = examine_config(config, node=load_node("cpu"))
         told = diagnoses_json(found, subject="config")
-        await until(app, pilot, f"● {len(found) - sum(one.severity != 'ok' for one in found)}")
+        await seen(pilot, f"● {len(found) - sum(one.severity != 'ok' for one in found)}")
         for place, finding in enumerate(told["findings"]):
             app.screen.query_one("#found", RowTable).cursor = place
             mends = [mend["text"][:40] for mend in finding["mends"]]
-            await until(
-                app, pilot, finding["title"][:60], finding["evidence"][:60].split("\n")[0], *mends, *finding["card"]
-            )
+            await seen(pilot, finding["title"][:60], finding["evidence"][:60].split("\n")[0], *mends, *finding["card"])
 
 
 async def test_runs_screen_and_runs_json_agree(tmp_path: Path) -> None:
@@ -168,8 +143,8 @@ async def test_runs_screen_and_runs_json_agree(tmp_path: Path) -> None:
     app = CpadvisorApp(Work(config=tmp_path / "c.yaml", runs=tmp_path), request=Request(node="cpu", model="tiny"))
     async with app.run_test(size=(160, 45)) as pilot:
         await pilot.press("6")
-        seen = await until(app, pilot, told["run"], "200 MiB / 210 MiB", "1 run · ● 1 alive")
-        row = next(row for row in seen.splitlines() if "3/5" in row and row.startswith("│"))
+        text = await seen(pilot, told["run"], "200 MiB / 210 MiB", "1 run · ● 1 alive")
+        row = next(row for row in text.splitlines() if "3/5" in row and row.startswith("│"))
         for text in (
             told["model"],
             told["phase"].replace("_", " "),
@@ -192,14 +167,22 @@ async def test_a_run_opened_from_the_history_shows_the_frame_that_watch_prints(t
     app = CpadvisorApp(Work(config=tmp_path / "c.yaml", runs=tmp_path), request=Request(node="cpu", model="tiny"))
     async with app.run_test(size=(160, 45)) as pilot:
         await pilot.press("6")
-        await until(app, pilot, "1 run ")
+        await seen(pilot, "1 run ")
         await pilot.press("enter")
         assert view.failure is not None
-        opened = await until(app, pilot, "✖ lost  step 3/5", view.failure.headline[:60], "rank 0 of 1")
+        opened = await seen(pilot, "✖ lost  step 3/5", view.failure.headline[:60], "rank 0 of 1")
         await pilot.press("escape", "p")
-        replayed = await until(app, pilot, "· over", "✖ lost  step 3/5", "rank 0 of 1")
-        frames = [[line for line in frame.splitlines()[2:-1] if "╯" not in line] for frame in (opened, replayed)]
-        assert frames[0] == frames[1]
+        replayed = ""
+        for _ in patiently():  # the panels of a frame may be drawn one after the other
+            replayed = await seen(pilot, "· over", "✖ lost  step 3/5", view.failure.headline[:60], "rank 0 of 1")
+            if inside(replayed) == inside(opened):
+                break
+        assert inside(replayed) == inside(opened)
+
+
+def inside(frame: str) -> list[str]:
+    """The rows of a frame that do not say whether it is opened or replayed."""
+    return [line for line in frame.splitlines()[2:-1] if "╯" not in line]
 
 
 def recorded_run(folder: Path, name: str = "20261123T000000Z-tiny-1x1x1x1") -> Path:

@@ -1,11 +1,10 @@
 """The app at home: themes, what it remembers, and how it is told what is odd."""
 
-import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pilot_support import until
 from tui_support import FakeWork, frame
 
 from cpadvisor.errors import ConfigError
@@ -27,15 +26,6 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "config" / "cpadvisor" / "themes").mkdir(parents=True)
     return tmp_path / "config" / "cpadvisor"
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for what a thread of the app brings about."""
-    for _ in range(500):
-        if true():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def test_the_default_home_reads_and_remembers_nothing() -> None:

@@ -1,6 +1,5 @@
 """Every key of the app: named, explained in both languages, in no one's way; and keys of the user's own."""
 
-import asyncio
 import importlib
 import inspect
 import pkgutil
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pilot_support import until
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.widget import Widget
@@ -107,11 +107,7 @@ def doubles(widget: Widget) -> list[tuple[str, str | None, str | None]]:
 
 async def seen(app: CpadvisorApp, *wanted: str) -> None:
     """Wait until all of it is drawn."""
-    for _ in range(200):
-        if all(text in frame(app) for text in wanted):
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not drawn: {wanted}\n{frame(app)}")
+    await until(lambda: all(text in frame(app) for text in wanted), app)
 
 
 def test_words_follow_the_language() -> None:
@@ -180,8 +176,7 @@ async def test_a_key_of_the_users_own_works_and_stands_in_footer_help_and_tabs()
     keys = {"launch": "ctrl+l", "go-plan": "p", "help": "f2"}
     app = CpadvisorApp(FakeWork(), home=Home(settings=Settings(keys=keys)))
     async with app.run_test(size=(160, 60), notifications=True) as pilot:
-        while app.session.draft is None:
-            await asyncio.sleep(0.02)
+        await until(lambda: app.session.draft is not None, app)
         await pilot.press("p")
         await seen(app, "p Plan", "^l Launch")
         assert app.current_mode == "plan"

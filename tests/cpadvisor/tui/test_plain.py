@@ -1,6 +1,5 @@
-import asyncio
-
 import pytest
+from pilot_support import until
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
@@ -89,8 +88,7 @@ async def test_in_ascii_every_screen_is_ascii(mode: str) -> None:
     home = Home(settings=Settings(), ascii=True, utf8=False)
     app = CpadvisorApp(FakeWork(views=[run_view()]), home=home)
     async with app.run_test(size=(160, 45)) as pilot:
-        while app.session.draft is None:
-            await asyncio.sleep(0.02)
+        await until(lambda: app.session.draft is not None, app)
         await app.action_stage(mode)
         await pilot.pause(0.3)
         strange = {character for character in frame(app) if not character.isascii()}

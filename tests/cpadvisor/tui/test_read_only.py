@@ -1,9 +1,9 @@
 """A read-only app shows everything and changes nothing."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
+from pilot_support import app_of, until
 from textual.pilot import Pilot
 from tui_support import FakeWork, frame, run_view
 
@@ -18,10 +18,8 @@ READ_ONLY = Home(settings=Settings(read_only=True))
 
 async def ready(pilot: Pilot[int]) -> None:
     """Wait for the plan's file."""
-    app = pilot.app
-    assert isinstance(app, CpadvisorApp)
-    while app.session.draft is None:
-        await asyncio.sleep(0.02)
+    app = app_of(pilot)
+    await until(lambda: app.session.draft is not None, app)
     await pilot.pause()
 
 

@@ -29,8 +29,14 @@ def found(answers: dict[int, Answer] | None, *ranks: RankView, silent_s: float =
     )
 
 
-def answer(stack: tuple[str, ...], step: int = 4, phase: str = "backward", since_s: float = 95.0) -> Answer:
-    return Answer(step=step, phase=phase, since_s=since_s, stack=stack)
+def answer(
+    stack: tuple[str, ...],
+    step: int = 4,
+    phase: str = "backward",
+    since_s: float = 95.0,
+    exchanges: int | None = None,
+) -> Answer:
+    return Answer(step=step, phase=phase, since_s=since_s, exchanges=exchanges, stack=stack)
 
 
 def test_a_halted_rank_is_named_with_the_command_that_lets_it_go_on() -> None:
@@ -79,6 +85,37 @@ def test_at_one_step_the_rank_that_is_in_no_collective_is_waited_for() -> None:
     failure = found({0: answer(SLEEPING), 1: answer(RECEIVING)})
     assert failure.headline.endswith("; the others wait for rank 0")
     assert failure.rank == 0
+
+
+READING = ("/run/code/runtime/train.py:55 main", "/run/code/runtime/loss.py:52 _chunk_loss")
+"""Two H100 over NCCL: the host of a rank whose peer hung ran on to the loss, and waited there for its device."""
+
+
+def test_on_gpus_the_rank_that_began_fewer_exchanges_lags_wherever_the_others_wait() -> None:
+    failure = found({0: answer(READING, exchanges=1092), 1: answer(SLEEPING, exchanges=1075)})
+    assert failure.headline.endswith("; rank 1 lags: it has begun 1,075 exchanges, the others 1,092")
+    assert failure.rank == 1
+    assert failure.evidence == (
+        "rank 1: step 4 in backward for 1 min 35 s, 1,075 exchanges begun",
+        "  runtime/train.py:55 main",
+        "  runtime/data.py:33 read",
+        "  runtime/io.py:9 fetch",
+        "rank 0: step 4 in backward for 1 min 35 s, 1,092 exchanges begun, at runtime/loss.py:52 _chunk_loss",
+    )
+
+
+def test_several_that_began_fewer_lag_together() -> None:
+    ranks = tuple(RankView(rank=rank, alive=True, step=3) for rank in range(4))
+    begun = (90, 75, 92, 75)
+    failure = found({rank: answer(READING, exchanges=count) for rank, count in enumerate(begun)}, *ranks)
+    assert failure.headline.endswith("; ranks 1, 3 lag: they have begun 75 exchanges, the others 90 to 92")
+
+
+def test_equal_counts_accuse_nobody_and_a_rank_that_tells_none_leaves_it_to_the_frames() -> None:
+    equal = found({rank: answer(READING, exchanges=92) for rank in range(2)})
+    assert equal.headline.endswith("; all wait for each other: look at the GPUs and the links between them")
+    partly = found({0: answer(REDUCING, exchanges=92), 1: answer(SLEEPING)})
+    assert partly.headline.endswith("; the others wait for rank 1")
 
 
 def test_of_many_that_wait_the_one_in_another_place_is_odd() -> None:

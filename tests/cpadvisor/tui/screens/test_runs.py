@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from pilot_support import SIZES, press, row_of, seen
+from pilot_support import SIZES, press, row_of, seen, until
 from tui_support import NOON, FakeWork, entry, history_entries, run_view
 
 from cpadvisor.tui.app import CpadvisorApp
@@ -129,11 +129,7 @@ async def test_space_holds_a_replay_and_lets_it_go_on() -> None:
         assert replayed(app).at_s == place
         await press(pilot, "space")
         await seen(pilot, "⟲ replay 10×", absent=("paused",))
-        for _ in range(100):
-            await pilot.pause(0.05)
-            if replayed(app).at_s > place:
-                return
-        raise AssertionError(f"still at {place} s")
+        await until(lambda: replayed(app).at_s > place, app)
 
 
 def replayed(app: CpadvisorApp) -> ReplayState:
