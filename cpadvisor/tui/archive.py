@@ -193,7 +193,9 @@ class Archive(Clinic):
             self.notify(self.words["lives"], title=entry.name, severity="warning", markup=False)
             return
         answers = (("y", "yes", self.words["resume it"]), ("esc", "stay", self.words["change nothing"]))
-        question = Question(self.words["resume"], f"{entry.name}\n{self.words['go on from']}", answers)
+        step = None if entry.view is None else entry.view.checkpoint_step
+        onwards = self.words["begin anew"] if step is None else f"{self.words['go on from']} {step}"
+        question = Question(self.words["resume"], f"{entry.name}\n{onwards}", answers)
         self.push_screen(question, partial(self._resume_answered, entry))
 
     async def _resume_answered(self, entry: Entry, answer: str | None) -> None:

@@ -26,6 +26,8 @@ class Case:
     """Events of that name by rank."""
     clues: Clues = field(default_factory=Clues)
     exit: int | None = None
+    checkpoint_step: int | None = None
+    """From which a resume goes on."""
     losses: Points = ()
     """Of the last steps."""
     oom_kills: int | None = None

@@ -30,7 +30,9 @@ class Hang:
     name: str
     """How commands name the run."""
     again: str
-    """The command that goes on with it once it has ended."""
+    """The command that starts it again once it has ended."""
+    resumes: str
+    """Where it then goes on, in words."""
     ranks: Sequence[RankView]
     silent_s: float
     asked: frozenset[int] = frozenset()
@@ -74,7 +76,7 @@ def _silent(hang: Hang) -> Failure:
         rank=first,
         step=_step(hang, first) if first is not None else max(map(_number, hang.ranks), default=0) or None,
         evidence=tuple(_evidence(hang, lagging))[:MAX_EVIDENCE],
-        mend=f"end it, then go on from its last checkpoint with `{hang.again}`",
+        mend=f"end it, then start it again with `{hang.again}`: {hang.resumes}",
         command=f"cpadvisor stop {hang.name}",
     )
 

@@ -7,7 +7,7 @@ from cpadvisor.errors import LaunchError
 from cpadvisor.units import format_seconds
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.living import find_living
-from cpadvisor.watch.mends import again, name_for_commands
+from cpadvisor.watch.mends import again, name_for_commands, resumes
 from cpadvisor.watch.ranks import RankEvents
 from cpadvisor.watch.sources import Sources
 from cpadvisor.watch.state import SILENCE_S
@@ -25,7 +25,7 @@ class VanishedError(LaunchError):
         self.view = view
 
 
-def lost_cause(sources: Sources, name: str, *, silence_limit_s: float) -> Failure:
+def lost_cause(sources: Sources, name: str, *, silence_limit_s: float, checkpoint_step: int | None) -> Failure:
     """Why nothing says how a run ended."""
     record = sources.record
     if sources.is_foreign():
@@ -42,7 +42,7 @@ def lost_cause(sources: Sources, name: str, *, silence_limit_s: float) -> Failur
     return Failure(
         kind="lost",
         headline=headline,
-        mend="start it again: it goes on from its last whole checkpoint",
+        mend=f"start it again: {resumes(record, checkpoint_step)}",
         command=again(record, name),
     )
 

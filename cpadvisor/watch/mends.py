@@ -33,8 +33,17 @@ def again(record: RunRecord, name: str) -> str:
     return f"cpadvisor launch --resume {name}"
 
 
+def resumes(record: RunRecord, checkpoint_step: int | None) -> str:
+    """Where a run that is started again goes on, as the end of a sentence."""
+    if record.engine not in (None, "cpadvisor"):
+        return "axolotl goes on from its own checkpoints where auto_resume_from_checkpoints is true"
+    if checkpoint_step is None:
+        return "it begins anew, as it has kept no checkpoint (save_strategy: steps keeps some)"
+    return f"it goes on from its checkpoint of step {checkpoint_step}"
+
+
 def _go_on(failure: Failure, case: Case) -> Failure:
-    return replace(failure, mend="start it again: it goes on from its last whole checkpoint", command=_again(case))
+    return replace(failure, mend=f"start it again: {resumes(case.record, case.checkpoint_step)}", command=_again(case))
 
 
 def _again(case: Case) -> str:
@@ -88,7 +97,8 @@ def _file(case: Case) -> str | None:
 
 
 def _host_memory(failure: Failure, case: Case) -> Failure:
-    words = "free memory of the host (`free -h` shows it) or use fewer processes, then go on from the last checkpoint"
+    onwards = resumes(case.record, case.checkpoint_step)
+    words = f"free memory of the host (`free -h` shows it) or use fewer processes, then start it again: {onwards}"
     return replace(failure, mend=words, command=_again(case))
 
 

@@ -17,7 +17,7 @@ from cpadvisor.watch.figures import Figures
 from cpadvisor.watch.hang import Hang, find_hang, is_busy
 from cpadvisor.watch.living import Living, find_living
 from cpadvisor.watch.lost import VanishedError, lost_cause, vanished
-from cpadvisor.watch.mends import again, name_for_commands
+from cpadvisor.watch.mends import again, name_for_commands, resumes
 from cpadvisor.watch.notes import notes_of
 from cpadvisor.watch.ranks import RankEvents
 from cpadvisor.watch.reason import root_cause
@@ -84,6 +84,10 @@ class Monitor:
     def _steps(self) -> int | None:
         told = next((steps for rank in self._ranks if (steps := number(rank.start, "steps"))), None)
         return self._sources.record.steps if told is None else int(told)
+
+    def _checkpoint_step(self) -> int | None:
+        """The last step whose state any rank told of: one tells once all have written."""
+        return max((rank.checkpoint_step for rank in self._ranks if rank.checkpoint_step is not None), default=None)
 
     def _evidence(self, living: Living) -> Evidence:
         record, now, current = self._sources.record, self._sources.now(), self._current()
@@ -155,6 +159,7 @@ class Monitor:
             kernel=text(start, "kernel"),
             step=figures.step,
             steps=steps,
+            checkpoint_step=self._checkpoint_step(),
             started=record.started,
             elapsed_s=self._elapsed_s(state),
             eta_s=figures.eta_s(steps) if state == "running" else None,
@@ -182,7 +187,9 @@ class Monitor:
     def _cause(self, state: str, seen: Evidence) -> Failure:
         record, name = self._sources.record, name_for_commands(self._sources.record, self._run_dir)
         if state == "lost":
-            return lost_cause(self._sources, name, silence_limit_s=seen.silence_limit_s)
+            return lost_cause(
+                self._sources, name, silence_limit_s=seen.silence_limit_s, checkpoint_step=self._checkpoint_step()
+            )
         before, after = record.oom_kills, self._sources.told(EXIT_FILE, "oom_kills")
         return root_cause(
             Case(
@@ -194,6 +201,7 @@ class Monitor:
                 out_of_memory={rank.rank: rank.out_of_memory for rank in self._ranks if rank.out_of_memory},
                 clues=self._clues or Clues(),
                 exit=seen.exit,
+                checkpoint_step=self._checkpoint_step(),
                 losses=self._figures.points("loss")[-3:],
                 oom_kills=None if before is None or after is None else int(after - before),
             )
@@ -210,6 +218,7 @@ class Monitor:
             Hang(
                 name=name,
                 again=again(record, name),
+                resumes=resumes(record, self._checkpoint_step()),
                 ranks=ranks,
                 silent_s=seen.silent_s,
                 asked=frozenset() if answers is None else doors & {rank.rank for rank in ranks if rank.alive},

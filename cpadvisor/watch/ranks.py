@@ -35,6 +35,8 @@ class RankEvents:
         """Of that process."""
         self.checkpoint_s: float | None = None
         """The longest checkpoint so far."""
+        self.checkpoint_step: int | None = None
+        """Of the newest that a resume goes on from."""
         self.warnings: deque[str] = deque(maxlen=WARNINGS_KEPT)
         self.source = EventFile(events_path(run_dir, rank)) if events is None else events
         self._announced = False
@@ -91,10 +93,12 @@ class RankEvents:
         self.out_of_memory = event
 
     def on_checkpoint(self, event: dict[str, Any]) -> None:
-        """How long the ranks say nothing while one is written."""
+        """How long the ranks say nothing while one is written, and which step it keeps; a model alone keeps none."""
         seconds = number(event, "seconds")
         if seconds is not None:
             self.checkpoint_s = max(seconds, self.checkpoint_s or 0.0)
+        if event.get("resumable") is True:
+            self.checkpoint_step = whole(event, "step")
 
     def on_warning(self, event: dict[str, Any]) -> None:
         """A finding of the trainer, kept once."""

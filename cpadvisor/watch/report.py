@@ -55,6 +55,7 @@ def watch_json(view: RunView) -> dict[str, Any]:
         "kernel": view.kernel,
         "step": view.step,
         "steps": view.steps,
+        "checkpoint_step": view.checkpoint_step,
         "started": view.started,
         "elapsed_s": view.elapsed_s,
         "eta_s": view.eta_s,

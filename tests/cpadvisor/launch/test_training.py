@@ -113,11 +113,14 @@ def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint(
     victim = running.ranks[0].pid
     assert victim is not None and not running.is_final, (running.reason, tail(run_dir, 0, 20))
     os.kill(victim, signal.SIGKILL)
-    assert launch.wait(run_dir, poll_s=0.1).state == "failed"
+    failed = launch.wait(run_dir, poll_s=0.1)
+    assert failed.state == "failed" and failed.failure is not None
+    assert failed.checkpoint_step in (4, 6)
+    assert failed.failure.mend == f"start it again: it goes on from its checkpoint of step {failed.checkpoint_step}"
     launch.resume(run_dir)
     view = launch.wait(run_dir, poll_s=0.1)
     assert (view.state, view.exit, view.step) == ("done", 0, 8), (view.reason, tail(run_dir, 0, 20))
     assert [step for step, _ in view.loss] == list(range(1, 9))
     lines = (run_dir / "events-rank0.jsonl").read_text().splitlines()
     starts = [event["resumed_from"] for event in map(json.loads, lines) if event["kind"] == "start"]
-    assert starts[0] is None and starts[1] in (4, 6)
+    assert starts == [None, failed.checkpoint_step]

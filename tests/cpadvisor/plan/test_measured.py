@@ -1,13 +1,14 @@
-"""Predictions for the bundled trainer beside what one H200 measured.
+"""Predictions for the bundled trainer beside what one H200, and two H100 joined by NVLink, measured.
 
-NVIDIA H200, driver 580.159, torch 2.11.0+cu130, cuDNN 9.19, batch 1, bf16, median of the steps after the second.
-The pass factor of the engine was fitted on the steps of Llama-3.2-1B (nothing recomputed) and 3B; the other steps
-and all of the memory were not.
+Driver 580.159, torch 2.11.0+cu130, cuDNN 9.19, NCCL 2.28.9, batch 1, bf16, median of the steps after the second.
+The pass factor of the engine was fitted on the steps of Llama-3.2-1B (nothing recomputed) and 3B on the H200; the
+other steps, all of the memory and everything on the H100 were not.
 """
 
 import pytest
 
 from cpadvisor import catalog
+from cpadvisor.hardware import GpuSpec
 from cpadvisor.node import Gpu, Node
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.memory import estimate_memory
@@ -17,7 +18,7 @@ from cpadvisor.plan.step_time import estimate_step
 from cpadvisor.plan.workload import Workload
 
 GIB = 2**30
-ROWS = [
+ONE_H200 = [
     ("llama-3.2-1b", 32_768, "none", 1.157, 62.05),
     ("llama-3.2-1b", 32_768, "attention_saved", 1.271, 22.96),
     ("llama-3.2-1b", 32_768, "full", 1.425, 22.58),
@@ -26,19 +27,29 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("model", "tokens", "policy", "step_s", "allocated_gib"), ROWS)
+TWO_H100 = [("llama-3.2-1b", 32_768, "none", 0.659, 32.53)]
+
+
+@pytest.mark.parametrize(("model", "tokens", "policy", "step_s", "allocated_gib"), ONE_H200)
 def test_memory_and_time_of_runs_on_one_h200(model, tokens, policy, step_s, allocated_gib):
     gpu = catalog.load_gpus()["h200"]
-    node = Node(
-        name="one",
-        source="recorded",
-        gpus=(Gpu(index=0, name=gpu.product, memory_bytes=gpu.memory_bytes),),
-        links=((None,),),
-    )
+    hold(gpu, Layout(), ((None,),), model, tokens, policy, step_s, allocated_gib)
+
+
+@pytest.mark.parametrize(("model", "tokens", "policy", "step_s", "allocated_gib"), TWO_H100)
+def test_memory_and_time_of_a_ring_of_two_h100(model, tokens, policy, step_s, allocated_gib):
+    gpu = catalog.load_gpus()["h100-80g"]
+    hold(gpu, Layout(cp=2), ((None, "NV18"), ("NV18", None)), model, tokens, policy, step_s, allocated_gib)
+
+
+def hold(gpu: GpuSpec, layout: Layout, links, model, tokens, policy, step_s, allocated_gib):
+    """The prediction for a layout beside what was measured."""
+    gpus = tuple(Gpu(index=index, name=gpu.product, memory_bytes=gpu.memory_bytes) for index in range(layout.world))
+    node = Node(name="node", source="recorded", gpus=gpus, links=links)
     problem = survey(node, gpu, Workload(model=catalog.find_model(model), sequence_len=tokens))
-    (candidate,) = [one for one in candidates(problem, Layout()) if one.recompute == policy]
+    (candidate,) = [one for one in candidates(problem, layout) if one.recompute == policy and one.micro_batch == 1]
     memory = estimate_memory(candidate, limit_bytes=gpu.memory_bytes)
-    step = estimate_step(candidate, group_links(problem.fabric, Layout(), (0,)))
+    step = estimate_step(candidate, group_links(problem.fabric, layout, node.indices))
     assert memory.allocated_bytes == pytest.approx(allocated_gib * GIB, rel=0.05)
     assert step.total_s == pytest.approx(step_s, rel=0.10)
     assert step.low_s < step_s < step.high_s

@@ -21,6 +21,7 @@ def found(answers: dict[int, Answer] | None, *ranks: RankView, silent_s: float =
         Hang(
             name="r",
             again="cpadvisor launch --resume r",
+            resumes="it goes on from its checkpoint of step 2",
             ranks=views,
             silent_s=silent_s,
             asked=asked,
@@ -149,7 +150,9 @@ def test_nobody_who_answers_accuses_nobody() -> None:
 def test_a_hang_is_ended_and_then_gone_on_with() -> None:
     failure = found(None)
     assert failure.command == "cpadvisor stop r"
-    assert failure.mend is not None and "`cpadvisor launch --resume r`" in failure.mend
+    assert failure.mend == (
+        "end it, then start it again with `cpadvisor launch --resume r`: it goes on from its checkpoint of step 2"
+    )
 
 
 def test_evidence_stays_within_ten_lines() -> None:

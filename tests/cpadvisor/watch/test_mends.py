@@ -38,6 +38,21 @@ def test_what_ended_from_outside_is_started_again(kind: str) -> None:
     assert mended(failure(kind), case()).command == AGAIN
 
 
+@pytest.mark.parametrize(
+    ("engine", "step", "words"),
+    [
+        ("cpadvisor", 40, "it goes on from its checkpoint of step 40"),
+        ("cpadvisor", None, "it begins anew, as it has kept no checkpoint (save_strategy: steps keeps some)"),
+        ("axolotl", None, "axolotl goes on from its own checkpoints where auto_resume_from_checkpoints is true"),
+    ],
+)
+def test_where_a_run_goes_on_is_told_as_it_is(engine: str, step: int | None, words: str) -> None:
+    record = RunRecord(run="r", engine=engine, config="/job.yaml")
+    for kind in ("killed", "host_memory"):
+        told = mended(failure(kind), case(record=record, checkpoint_step=step))
+        assert told.mend is not None and told.mend.endswith(f"start it again: {words}")
+
+
 def test_a_run_of_axolotl_is_launched_anew() -> None:
     record = RunRecord(run="r", engine="axolotl", config="/my jobs/job.yaml")
     assert again(record, "r") == "cpadvisor launch '/my jobs/job.yaml'"

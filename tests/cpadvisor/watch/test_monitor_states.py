@@ -204,6 +204,21 @@ def test_a_long_step_on_another_host_is_no_end(tmp_path: Path, record: RunRecord
     assert monitor_at(tmp_path, 311).poll().state == "lost"
 
 
+def test_a_run_that_is_lost_or_hangs_tells_the_checkpoint_from_which_it_goes_on(
+    tmp_path: Path, record: RunRecord
+) -> None:
+    lives(tmp_path, record, START, *STEPS, {"kind": "checkpoint", "step": 2, "seconds": 1.0, "resumable": True})
+    hung = monitor_at(tmp_path, 300).poll()
+    assert (hung.state, hung.checkpoint_step) == ("hung", 2)
+    assert hung.failure is not None and hung.failure.mend is not None
+    assert hung.failure.mend.endswith(": it goes on from its checkpoint of step 2")
+    write_record(tmp_path, replace(record, agent=gone(record), boot_id="earlier"))
+    lost = monitor_at(tmp_path, 300).poll()
+    assert (lost.state, lost.checkpoint_step) == ("lost", 2)
+    assert lost.failure is not None
+    assert lost.failure.mend == "start it again: it goes on from its checkpoint of step 2"
+
+
 def test_an_ended_run_is_judged_again_when_its_exit_status_comes(tmp_path: Path, record: RunRecord) -> None:
     lives(tmp_path, record, START, agent=gone(record))
     monitor = monitor_at(tmp_path, 60)

@@ -97,6 +97,15 @@ def test_the_longest_checkpoint_and_the_largest_peak_stay() -> None:
     assert (rank.events.checkpoint_s, rank.events.peak_bytes, rank.events.allocated_bytes) == (9.0, 90, 70)
 
 
+def test_the_newest_training_state_is_remembered_also_by_the_next_process_and_a_model_is_none() -> None:
+    rank = Rank()
+    assert rank.events.checkpoint_step is None
+    for step, resumable in ((2, True), (4, True), (5, False)):
+        rank.says("checkpoint", step=step, seconds=1.0, resumable=resumable)
+    rank.says("process", pid=43)
+    assert rank.events.checkpoint_step == 4
+
+
 def test_a_heartbeat_tells_the_step_and_is_none() -> None:
     seen = Rank().says("heartbeat", t=9.0, step=4)
     assert (seen.step, seen.finished_steps, seen.last_t) == (4, 0, 9.0)

@@ -27,7 +27,7 @@ HUNG = Failure(
         "  runtime/ring.py:88 exchange",
         "rank 0: step 12 at runtime/comm.py:40 wait",
     ),
-    mend="end it, then go on from its last checkpoint",
+    mend="end it, then start it again",
     command="cpadvisor stop 20261123-tiny",
 )
 

@@ -226,14 +226,22 @@ async def test_a_deleted_run_is_shown_nowhere_any_more() -> None:
         await seen(pilot, "No run yet", absent=("50/50",))
 
 
-async def test_capital_r_resumes_after_a_question_and_follows_the_run() -> None:
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [(None, "It has kept no checkpoint and begins anew."), (8, "It goes on from its checkpoint of step 8")],
+)
+async def test_capital_r_resumes_after_a_question_and_follows_the_run(step: int | None, told: str) -> None:
     work = FakeWork()
+    work.entries = tuple(
+        each if each.view is None else replace(each, view=replace(each.view, checkpoint_step=step))
+        for each in work.entries
+    )
     app = CpadvisorApp(work)
     async with app.run_test(size=(120, 36)) as pilot:
         await press(pilot, "6")
         await seen(pilot, "50/50")
         await press(pilot, "down", "R")
-        await seen(pilot, "Go on from its last checkpoint?")
+        await seen(pilot, told)
         assert f"resume {OOM}" not in work.calls
         await press(pilot, "y")
         await seen(pilot, "● running  step 12/50")
