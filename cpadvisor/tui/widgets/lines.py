@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from rich.cells import cell_len
+from textual import events
 from textual.binding import Binding
 from textual.geometry import Region, Size
 from textual.reactive import var
@@ -33,18 +34,32 @@ class Rows(ScrollView, Toned, can_focus=True):
     def __init__(self, *, id: str, follow: bool = False) -> None:
         super().__init__(id=id, classes="panel")
         self._follow = follow
+        self._is_at_end = True
+        """Where the reader was last: neither more rows nor a smaller panel move him."""
 
     def watch_rows(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
         """Take the new size; a reader at the end stays at the end."""
-        at_end = self.scroll_offset.y >= self.max_scroll_y - 1
         self.virtual_size = Size(max(map(_width, new), default=0) + 1, len(new))
-        if self._follow and at_end:
-            self.scroll_end(animate=False)
+        self._stay_at_end()
         # A layout of the screen costs more than all its lines: only a panel that grows with its lines needs one.
         if self.styles.is_auto_height and len(old) != len(new):
             self.refresh(layout=True)
         else:
             self._refresh_changed(old, new)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Remember whether the last row is in sight."""
+        super().watch_scroll_y(old_value, new_value)
+        self._is_at_end = new_value >= self.max_scroll_y - 1
+
+    def on_resize(self, event: events.Resize) -> None:
+        """A smaller panel shows the last rows, not the first ones, to a reader at the end."""
+        self._stay_at_end()
+
+    def _stay_at_end(self) -> None:
+        if self._follow and self._is_at_end:
+            # By force: the scrollbar without which textual does not scroll comes only with the next layout.
+            self.scroll_end(animate=False, force=True, x_axis=False)
 
     def _refresh_changed(self, old: tuple[Line, ...], new: tuple[Line, ...]) -> None:
         top, (width, height) = self.scroll_offset.y, self.size

@@ -172,6 +172,8 @@ class FakeWork:
     views: list[RunView] = field(default_factory=lambda: [run_view()])
     shown: int = -1
     """Which of `views` a look gives."""
+    log: tuple[str, ...] = ()
+    """Of each rank; two lines of its own where empty."""
     on_disk: str | None = "base_model: llama\nsequence_len: 8192\n"
     findings: tuple[Any, ...] = ()
     living: Path | None = None
@@ -297,7 +299,8 @@ class FakeWatcher:
 
     def look(self, rank: int) -> Live:
         view = self._work.views[self._work.shown]
-        return Live(view=view, log=(f"[rank{rank}] step 12 loss 4.8", "[b]not markup[/b]"), rank=rank)
+        log = self._work.log or (f"[rank{rank}] step 12 loss 4.8", "[b]not markup[/b]")
+        return Live(view=view, log=log, rank=rank)
 
 
 class FakePlayer(Player):

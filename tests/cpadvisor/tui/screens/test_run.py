@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pilot_support import SIZES, press, row_of, seen
+from pilot_support import SIZES, press, row_of, seen, until
 from tui_support import OOM, FakeWork, run_view
 
 from cpadvisor.tui.app import CpadvisorApp
@@ -187,3 +187,16 @@ def test_a_replay_says_its_speed_its_place_and_whether_it_is_held() -> None:
     assert held == f"{text} · paused"
     over = "".join(part for part, _ in replay_label(replace(state, at_s=120.0), WORDS))
     assert over.endswith("2:00 of 2:00 · over")
+
+
+async def test_the_log_that_grew_unseen_shows_its_end_when_the_screen_comes_back() -> None:
+    work = FakeWork(log=tuple(f"line {number} of it" for number in range(1, 7)))
+    app = CpadvisorApp(work)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await press(pilot, "c", "L")
+        await seen(pilot, "line 6 of it")
+        await press(pilot, "5")
+        work.log = tuple(f"line {number} of it" for number in range(1, 31))
+        await until(lambda: app.session.live is not None and len(app.session.live.log) == 30, app)
+        await press(pilot, "4")
+        await seen(pilot, "line 30 of it")
