@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -101,18 +102,24 @@ def _places() -> Iterator[Path]:
 
 
 def _sweep(base: Path) -> None:
-    """Take away what this user's killed processes left."""
+    """Take away what this user's killed processes left: folders of doors alone, never what a link leads to."""
     for folder in base.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            state = folder.stat()
-            is_old = time.time() - state.st_mtime > STALE_S
-            if state.st_uid == os.getuid() and is_old and all(_refuses(path) for path in folder.iterdir()):
+            if _is_old_and_own(folder) and all(_is_closed_door(path) for path in folder.iterdir()):
                 for path in folder.iterdir():
                     path.unlink()
                 folder.rmdir()
 
 
-def _refuses(path: Path) -> bool:
+def _is_old_and_own(folder: Path) -> bool:
+    state = folder.lstat()
+    return stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and time.time() - state.st_mtime > STALE_S
+
+
+def _is_closed_door(path: Path) -> bool:
+    """A socket behind which nobody listens; connecting to a plain file is refused too."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        return False
     with socket.socket(socket.AF_UNIX) as asker:
         asker.settimeout(0.1)
         try:

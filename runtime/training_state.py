@@ -41,7 +41,8 @@ def save(
 ) -> tuple[Path, int]:
     """Write the state after a step and keep the last `keep`; its folder and bytes. Every rank calls it.
 
-    Raises TrainerError, on every rank alike, where a rank cannot write; then nothing of this state stays.
+    Raises TrainerError: on every rank alike where one cannot write its part, and then nothing of this state stays;
+    on rank 0 alone where it cannot make or rename the folder, and torchrun then ends the others.
     """
     if rank == 0:
         _in_words(state_folders.begin, run_dir, step)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from textual import on
 
 from cpadvisor.job import Request
+from cpadvisor.rundir import command_name
 from cpadvisor.tui import headless
 from cpadvisor.tui.archive import Archive
 from cpadvisor.tui.desk import Desk
@@ -16,7 +17,6 @@ from cpadvisor.tui.guard import Guard
 from cpadvisor.tui.home import come_home
 from cpadvisor.tui.keys import APP_KEYS
 from cpadvisor.tui.living import live
-from cpadvisor.tui.messages import Failed, attempt
 from cpadvisor.tui.screens.base import NARROW
 from cpadvisor.tui.screens.config import ConfigScreen
 from cpadvisor.tui.screens.doctor import DoctorScreen
@@ -142,8 +142,10 @@ class CpadvisorApp(Archive, Desk):
 
     def _stop_answered(self, answer: str | None) -> None:
         if answer == "yes" and self.session.run_dir is not None:
-            run_dir = self.session.run_dir
-            self._start("stop", partial(self._work.stop, run_dir), headless.command("stop", headless.run_name(run_dir)))
+            self._stop(self.session.run_dir)
+
+    def _stop(self, run_dir: Path) -> None:
+        self._start("stop", partial(self._work.stop, run_dir), headless.command("stop", command_name(run_dir)))
 
     def action_pause(self) -> None:
         """Hold the replay or the picture, or let it go on with the newest look."""
@@ -196,16 +198,8 @@ class CpadvisorApp(Archive, Desk):
         elif answer == "yes" and self.session.run_dir is not None:
             run_dir = self.session.run_dir
             self.notify(self.words["stopping"], markup=False)
-            self.run_worker(partial(self._stop_and_quit, run_dir), thread=True, group="stop", exit_on_error=False)
-
-    def _stop_and_quit(self, run_dir: Path) -> None:
-        number = self.command_log.begin(headless.command("stop", headless.run_name(run_dir)))
-        message = attempt("stop", partial(self._work.stop, run_dir))
-        self.command_log.end(number, message.reason if isinstance(message, Failed) else None)
-        if isinstance(message, Failed):
-            self.post_message(message)
-        else:
-            self.call_from_thread(self.exit, return_code=0)
+            self._quits_once_stopped = True
+            self._stop(run_dir)
 
 
 def run_app(

@@ -9,6 +9,7 @@ from typing import cast
 from textual import on
 from textual.worker import get_current_worker
 
+from cpadvisor.rundir import command_name
 from cpadvisor.tui import headless
 from cpadvisor.tui.clinic import Clinic
 from cpadvisor.tui.history import Compared, Entry, History, ReplayState, next_speed
@@ -101,10 +102,10 @@ class Archive(Clinic):
         if entry.directory == self.session.run_dir:
             self.session = replace(self.session, recalled=None)
         elif entry.is_alive:
-            self.note(headless.command("attach", headless.run_name(entry.directory)))
+            self.note(headless.command("attach", command_name(entry.directory)))
             self.follow(entry.directory)
         else:
-            command = headless.command("watch", "--once", headless.run_name(entry.directory))
+            command = headless.command("watch", "--once", command_name(entry.directory))
             self._start("open", partial(self._work.recall, entry.directory, 0), command)
         await self.action_stage("run")
 
@@ -113,7 +114,7 @@ class Archive(Clinic):
             self.notify(self.words["lives"], title=entry.name, severity="warning", markup=False)
             return
         self._player = ReplayState(at_s=0.0, length_s=0.0, speed=FIRST_SPEED)
-        self.note(headless.command("watch", "--replay", headless.run_name(entry.directory)))
+        self.note(headless.command("watch", "--replay", command_name(entry.directory)))
         self.run_worker(
             partial(self._play, entry.directory), thread=True, exclusive=True, group="replay", exit_on_error=False
         )
@@ -183,7 +184,7 @@ class Archive(Clinic):
         if event.pair is None:
             self.session = replace(self.session, compared=None)
         else:
-            names = map(headless.run_name, event.pair)
+            names = map(command_name, event.pair)
             self._start(
                 "compare", partial(self._work.compare, *event.pair), headless.command("runs", "compare", *names)
             )
@@ -200,7 +201,7 @@ class Archive(Clinic):
 
     async def _resume_answered(self, entry: Entry, answer: str | None) -> None:
         if answer == "yes":
-            command = headless.command("launch", "--resume", headless.run_name(entry.directory), "--detach")
+            command = headless.command("launch", "--resume", command_name(entry.directory), "--detach")
             self._start("resume", partial(self._work.resume, entry.directory), command)
             await self.action_stage("run")
 
@@ -214,7 +215,7 @@ class Archive(Clinic):
 
     def _delete_answered(self, entry: Entry, answer: str | None) -> None:
         if answer == "yes":
-            command = headless.command("runs", "rm", headless.run_name(entry.directory))
+            command = headless.command("runs", "rm", command_name(entry.directory))
             self._start("delete", partial(self._work.delete, entry.directory), command)
 
     def _take_deleted(self, deleted: Deleted) -> None:

@@ -7,6 +7,7 @@ from typing import cast
 
 from textual import on
 
+from cpadvisor.rundir import command_name
 from cpadvisor.tui import headless
 from cpadvisor.tui.copying import copy_from
 from cpadvisor.tui.exam import SUBJECTS, Exam, Mended, Remedy, Subject
@@ -122,4 +123,4 @@ def _command(subject: Subject) -> str:
     """The headless doctor on a subject."""
     if subject.path is None:
         return headless.command("doctor")
-    return headless.command("doctor", headless.run_name(subject.path) if subject.kind == "run" else subject.path)
+    return headless.command("doctor", command_name(subject.path) if subject.kind == "run" else subject.path)

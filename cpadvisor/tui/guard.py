@@ -59,7 +59,8 @@ class Guard:
         """Let the guard end, and wait for it: it never outlives the app."""
         if self.pid:
             os.close(self.pipe)
-            os.waitpid(self.pid, 0)
+            with contextlib.suppress(ChildProcessError):  # whoever ignores SIGCHLD has no children to wait for
+                os.waitpid(self.pid, 0)
 
     def _say(self, what: bytes) -> None:
         if self.pid:

@@ -6,7 +6,6 @@ from pathlib import Path
 from cpadvisor.job import Request
 from cpadvisor.plan.advice import Plan
 from cpadvisor.plan.layout import AXES
-from cpadvisor.rundir import runs_root
 from cpadvisor.tui.session import Machine
 
 _FLAGS = {
@@ -53,11 +52,6 @@ def write(machine: Machine, request: Request, chosen: Plan, *, first: bool, path
     sizes = ",".join(f"{axis}={getattr(chosen.layout, axis)}" for axis in AXES)
     asked = _job(machine, request, lock=None if first else sizes)
     return command("write", *asked, "-o", path)
-
-
-def run_name(run_dir: Path) -> str:
-    """How a command names a run: by its name, or by its path where it is kept elsewhere."""
-    return run_dir.name if run_dir.parent == runs_root() else str(run_dir)
 
 
 def _job(machine: Machine, request: Request, *, lock: str | None = None) -> list[str]:

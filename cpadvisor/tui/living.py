@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from cpadvisor.errors import EXIT_FAILED, WriteError
-from cpadvisor.rundir import state_root, write_atomically
-from cpadvisor.tui import guard
+from cpadvisor.rundir import command_name, state_root, write_atomically
+from cpadvisor.tui import guard, headless
 from cpadvisor.tui.driver import Aside, TerminalDriver
 from cpadvisor.tui.guard import Guard
 from cpadvisor.tui.house import House
@@ -36,9 +36,16 @@ def live(app: House, watch: Guard | None = None) -> int:
     finally:
         mine.end()
     _remember(app)
-    for line in chain(_wait(app), _last_words(app, aside.text)):
-        print(line, file=sys.stderr, flush=True)
+    _wait(app)
+    for line in chain(_came_late(app), _last_words(app, aside.text)):
+        _tell(line)
     return app.return_code or 0
+
+
+def _tell(line: str) -> None:
+    """A line for the shell's side of the terminal; where the terminal has gone there is nobody to read it."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _remember(app: House) -> None:
@@ -53,13 +60,17 @@ def crash_path() -> Path:
     return state_root() / "crash.txt"
 
 
-def _wait(app: House) -> Iterator[str]:
+def _wait(app: House) -> None:
     """Let what changes something come to its end: half a stop would leave processes behind."""
     alive = [thread for thread in app.changing if thread.is_alive()]
     if alive:
-        yield "waiting for what was begun to end"
+        _tell("waiting for what was begun to end")
     for thread in alive:
         thread.join()
+
+
+def _came_late(app: House) -> Iterator[str]:
+    """What failed of that."""
     for message in app.late:
         if isinstance(message, Failed):
             yield f"{message.stage}: {message.reason}"
@@ -89,5 +100,5 @@ def _what_goes_on(app: House) -> Iterator[str]:
     started = [message.part for message in app.late if not isinstance(message, Failed)]
     for path in (directory, *started):
         if isinstance(path, Path):
-            name = path.name
-            yield f"run {name} goes on; `cpadvisor attach {name}` follows it, `cpadvisor stop {name}` ends it"
+            follow, end = (headless.command(word, command_name(path)) for word in ("attach", "stop"))
+            yield f"run {path.name} goes on; `{follow}` follows it, `{end}` ends it"

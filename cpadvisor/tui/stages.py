@@ -61,6 +61,7 @@ class Stages(App[int]):
         self._ended = Event()
         self._log_rank = 0
         self._launch_next = False
+        self._quits_once_stopped = False
         self._unseen: Live | None = None
         self.changing: list[Thread] = []
         """Threads of stages that change something: the end waits for them."""
@@ -115,7 +116,7 @@ class Stages(App[int]):
     @on(Failed)
     def _stage_failed(self, event: Failed) -> None:
         self.session = self.session.failed(event.stage, event.reason)
-        self._launch_next = False
+        self._launch_next = self._quits_once_stopped = False
         if event.stage in TOLD:
             self.notify(event.reason, title=event.stage, severity="error", markup=False, timeout=10)
 
@@ -123,6 +124,8 @@ class Stages(App[int]):
     async def _stage_finished(self, event: Finished) -> None:
         self.session = self.session.done(event.stage)
         await self.take(event.part)
+        if event.stage == "stop" and self._quits_once_stopped:
+            self.exit(return_code=0)
 
     async def take(self, part: object) -> None:
         """Put what a worker gave into the session; the parts of the app that derive from this one take more."""

@@ -144,6 +144,20 @@ def test_doors_of_killed_processes_are_taken_away_and_those_of_live_ones_are_not
     assert not dead.exists()
 
 
+def test_nothing_but_doors_is_taken_away(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_folder))
+    victim, papers = short_folder / "victim", short_folder / f"{doors.PREFIX}papers"
+    for folder in (victim, papers):
+        folder.mkdir()
+        (folder / "id_ed25519").write_text("secret")
+        os.utime(folder, (0, 0))
+    (short_folder / f"{doors.PREFIX}link").symlink_to(victim)
+    door = Door(rank=0, progress=Progress())
+    door.open()
+    door.close()
+    assert (victim / "id_ed25519").exists() and (papers / "id_ed25519").exists()
+
+
 PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})

@@ -1,16 +1,18 @@
 import asyncio
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from pilot_support import patiently, settled, until
+from pilot_support import patiently, seen, settled, until
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input
 from tui_support import CONFIG_TEXT, FakeWork, frame, h100_node, run_view
 
 from cpadvisor import units
+from cpadvisor.errors import LaunchError
 from cpadvisor.job import Request
 from cpadvisor.report.run import comparison_rows, loss_label
 from cpadvisor.settings import Settings
@@ -29,6 +31,7 @@ from cpadvisor.tui.widgets.filter_line import FilterLine
 from cpadvisor.tui.widgets.job_form import JobForm
 from cpadvisor.tui.widgets.lines import Rows
 from cpadvisor.tui.widgets.table import RowTable
+from cpadvisor.watch.view import RunView
 
 SIZES = [(80, 24), (160, 45)]
 
@@ -283,6 +286,39 @@ async def test_q_asks_about_a_live_run_and_d_leaves_it_running() -> None:
         await pilot.pause()
     assert app.return_code == 0
     assert "stop" not in work.calls
+
+
+async def test_x_stops_the_run_and_quits_once_it_has_ended() -> None:
+    work = FakeWork()
+    app = CpadvisorApp(work)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("c", "L")
+        await reading(pilot, "● running")
+        await pilot.press("q", "x")
+        await until(lambda: app.return_code is not None)
+    assert app.return_code == 0
+    assert work.calls.count("stop") == 1
+
+
+async def test_a_stop_that_fails_is_told_and_the_app_stays() -> None:
+    class Stubborn(FakeWork):
+        def stop(self, run_dir: Path) -> RunView:
+            super().stop(run_dir)
+            raise LaunchError("processes 7 of r outlive SIGKILL")
+
+    work = Stubborn()
+    app = CpadvisorApp(work)
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("c", "L")
+        await reading(pilot, "● running")
+        await pilot.press("q", "x")
+        await seen(pilot, "outlive SIGKILL")
+        await pilot.press("X", "X")  # a plain stop later does not quit
+        await until(lambda: work.calls.count("stop") == 2, app)
+        await pilot.pause(0.2)
+        assert app.return_code is None
 
 
 async def test_pause_holds_the_picture_and_shows_the_newest_when_it_ends() -> None:

@@ -1,5 +1,6 @@
 import os
 import pty
+import signal
 import termios
 import tty
 from collections.abc import Iterator
@@ -73,6 +74,16 @@ def test_a_guard_ends_when_it_is_told_and_leaves_no_child_behind(terminal: tuple
     os.set_blocking(master, False)
     with pytest.raises(BlockingIOError):
         os.read(master, 1)
+
+
+def test_a_guard_is_ended_also_where_children_are_not_waited_for(terminal: tuple[int, int]) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        watch = guard.start(terminal[1])
+        watch.end()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert identify(watch.pid) is None
 
 
 def test_a_guard_that_was_killed_does_not_stop_the_app(terminal: tuple[int, int]) -> None:

@@ -11,7 +11,6 @@ from cpadvisor import catalog, cli
 from cpadvisor.commands.planning import request_of
 from cpadvisor.job import Request
 from cpadvisor.plan.workload import Workload
-from cpadvisor.rundir import runs_root
 from cpadvisor.tui import headless
 from cpadvisor.tui.session import CPU_REQUEST, GPU_REQUEST
 
@@ -70,8 +69,3 @@ def test_a_plan_that_is_not_the_first_is_written_by_its_sizes() -> None:
     assert (args.command, args.output, args.lock) == ("write", "a b.yaml", None)
     args = parsed(headless.write(there, GPU_REQUEST, second, first=False, path=Path("c.yaml")))
     assert args.lock == "dp_replicate=1,dp_shard=8,cp=1,tp=1"
-
-
-def test_a_run_is_named_by_its_name_and_elsewhere_by_its_path(tmp_path: Path) -> None:
-    assert headless.run_name(runs_root() / "r1") == "r1"
-    assert headless.run_name(tmp_path / "r1") == str(tmp_path / "r1")

@@ -151,6 +151,35 @@ def test_what_was_begun_is_waited_for_and_the_run_that_came_of_it_is_named(tmp_p
     terminal.require_whole()
 
 
+@pytest.mark.parametrize("keys", [b"XX", b"qx"], ids=["stop", "stop and quit"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "terminal gone"])
+def test_a_stop_that_was_begun_comes_to_its_end_whatever_ends_the_app(how: str, keys: bytes, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    slow = (
+        "import time; from pathlib import Path; from dataclasses import replace; from cpadvisor.tui import work; "
+        "from cpadvisor.watch.view import RunView; from cpadvisor.tui.session import Live; "
+        "run = Path('/runs/r'); view = RunView(run='r', directory=run, state='running'); "
+        "work.Work.living_run = lambda self: run; "
+        "work.Work.watcher = lambda self, run_dir: type('W', (), {'look': lambda self, rank: Live(view=view)})(); "
+        f"work.Work.stop = lambda self, run_dir: (time.sleep(2), Path({str(done)!r}).touch(), view)[2]; "
+    )
+    terminal = Terminal(tmp_path, program=slow + START)
+    terminal.read_until(b"running")
+    terminal.press(keys[:1])
+    terminal.read_until(b"esc")
+    terminal.press(keys[1:])
+    time.sleep(0.7)
+    assert not done.exists()
+    if how == "terminal gone":
+        os.close(terminal.fd)
+    else:
+        os.kill(terminal.pid, signal.Signals[how])
+    wait_until(done.exists)
+    if how != "terminal gone":
+        terminal.rest()
+        terminal.require_whole()
+
+
 def test_a_slow_look_does_not_keep_the_prompt_waiting(tmp_path: Path) -> None:
     slow = "import time; from cpadvisor.tui import work; work.Work.machine = lambda self, request: time.sleep(60); "
     terminal = Terminal(tmp_path, program=slow + START)
