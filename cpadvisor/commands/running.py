@@ -8,8 +8,8 @@ from pathlib import Path
 from cpadvisor import launch as launching
 from cpadvisor.commands.output import is_terminal, print_json, say
 from cpadvisor.commands.places import any_run, named_run, newest_living, runs_dir
-from cpadvisor.errors import EXIT_DONE, LaunchError, UsageError
-from cpadvisor.report.run import step_text, view_text
+from cpadvisor.errors import EXIT_DONE, EXIT_INTERRUPTED, LaunchError, UsageError
+from cpadvisor.report.run import resumed_text, step_text, view_text
 from cpadvisor.rundir import CONFIG_FILE, RUN_FILE, command_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.logs import tail
@@ -60,7 +60,9 @@ def _resume(args: argparse.Namespace) -> tuple[Path, RunView]:
     directory = named_run(args, args.resume)
     refuse_errors(directory / CONFIG_FILE)
     known = Monitor(directory).poll()
-    return launching.resume(directory, python=args.python, force=args.force, port=args.port), known
+    launching.resume(directory, python=args.python, force=args.force, port=args.port)
+    say(resumed_text(known))
+    return directory, known
 
 
 def refuse_errors(file: Path) -> None:
@@ -131,8 +133,10 @@ def watch(args: argparse.Namespace) -> int:
 
 
 def _follow(args: argparse.Namespace, directory: Path) -> int:
-    _show_figures(launching.wait(directory, StepPrinter(), stop_on_interrupt=False), args.json)
-    return EXIT_DONE
+    """To the end of the run, whose exit status it gives as `launch` does; Ctrl-C leaves the run alone."""
+    view = launching.wait(directory, StepPrinter(), stop_on_interrupt=False)
+    _show_figures(view, args.json)
+    return exit_status(view) if view.is_final else EXIT_INTERRUPTED
 
 
 def _replay(args: argparse.Namespace) -> int:

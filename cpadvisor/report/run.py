@@ -51,6 +51,16 @@ def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
     ]
 
 
+def resumed_text(view: RunView) -> str:
+    """Where a run that ended as `view` shows goes on, and which of its steps are made again."""
+    last, kept = view.step or 0, view.checkpoint_step
+    if kept is None:
+        again = f": its steps up to {last} are made again" if last else ""
+        return f"{view.run} has kept no checkpoint and begins anew{again} (save_strategy: steps keeps some)"
+    again = f": steps {kept + 1} to {last} are made again" if last > kept else ""
+    return f"{view.run} goes on from its checkpoint of step {kept}{again}"
+
+
 def view_text(view: RunView) -> str:
     """A run's whole state for people."""
     reason = f": {view.reason}" if view.reason and view.failure is None else ""

@@ -71,8 +71,8 @@ def finite(points: Points) -> list[float]:
 
 
 def median_tail(series: Points, *, skip: int = WARM_STEPS) -> float | None:
-    """The upper median without the first `skip` steps, which warm up; of all where there are no more."""
-    values = sorted(finite(series[skip:]) or finite(series))
+    """The upper median of the steps after the first `skip`, which warm up; None where there are no more."""
+    values = sorted(finite(tuple(point for point in series if point[0] > skip)))
     return values[len(values) // 2] if values else None
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from cpadvisor import cli, launch, rundir
 from cpadvisor.commands.running import StepPrinter
+from cpadvisor.report.run import resumed_text
 from cpadvisor.runrecord import read_record
 from cpadvisor.tui.guard import Guard
 from cpadvisor.watch.view import RunView
@@ -127,8 +128,44 @@ def test_attach_without_a_terminal_follows_the_newest_run_that_lives(
 
 def test_attach_names_a_run_as_the_other_commands_do(typed: Typed, failed_run: Path) -> None:
     status, out, _ = typed("attach", failed_run.name[:10])
-    assert status == 0
+    assert status == 1  # a follower's exit status is that of the run
     assert failed_run.name in out and "failed" in out
+
+
+def test_an_interrupted_follower_says_so_and_leaves_the_run(
+    typed: Typed, long_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: StepPrinter, view: RunView) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StepPrinter, "__call__", interrupt)
+    for command in ("watch", "attach"):
+        status, out, _ = typed(command, long_run.name, "--json")
+        assert (status, json.loads(out)["state"]) == (130, "running")
+    assert typed("stop", long_run.name)[0] == 0
+    monkeypatch.undo()
+    assert launch.open_monitor(long_run).poll().state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("step", "kept", "told"),
+    [
+        (52, 40, "goes on from its checkpoint of step 40: steps 41 to 52 are made again"),
+        (40, 40, "goes on from its checkpoint of step 40"),
+        (52, None, "begins anew: its steps up to 52 are made again (save_strategy: steps keeps some)"),
+        (None, None, "begins anew (save_strategy: steps keeps some)"),
+    ],
+)
+def test_a_resume_says_which_steps_are_made_again(step: int | None, kept: int | None, told: str) -> None:
+    view = RunView(run="r", directory=Path("/runs/r"), state="failed", step=step, checkpoint_step=kept)
+    assert resumed_text(view).endswith(told)
+
+
+def test_the_command_that_resumes_says_where_it_goes_on(typed: Typed, failed_run: Path, fake_torch: Fake) -> None:
+    fake_torch("train")
+    status, _, err = typed("launch", "--resume", failed_run.name)
+    assert status == 0
+    assert f"{failed_run.name} has kept no checkpoint and begins anew" in err
 
 
 def test_attach_says_so_where_no_run_lives(typed: Typed, failed_run: Path) -> None:

@@ -14,7 +14,8 @@ def points(*values: float) -> tuple[tuple[int, float], ...]:
 
 def test_the_median_leaves_out_the_steps_that_warm_up() -> None:
     assert median_tail(points(60.0, 9.0, 3.0, 1.0, 2.0)) == 2.0
-    assert median_tail(points(60.0, 9.0)) == 60.0
+    assert median_tail(points(60.0, 9.0)) is None
+    assert median_tail(((3, 2.5),)) == 2.5
     assert median_tail(points(60.0, 9.0, 3.0, 4.0)) == 4.0
     assert median_tail(()) is None
 

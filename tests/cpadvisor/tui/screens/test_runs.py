@@ -327,3 +327,13 @@ def test_a_far_prediction_has_another_tone_than_a_near_one() -> None:
     near = replace(run_view(), peak_bytes=int(run_view().prediction["peak_bytes"] * 1.02))  # pyright: ignore
     row = run_row(entry("r", near), WORDS, now=now, marked=False, wide=False)
     assert row[-1].runs == (("+2 %", "predicted"),)
+
+
+@pytest.mark.parametrize("size", [(60, 16), (80, 16), (80, 24)])
+async def test_the_list_keeps_its_header_and_the_row_of_the_cursor_in_a_small_terminal(size: tuple[int, int]) -> None:
+    app = CpadvisorApp(FakeWork())
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "6")
+        await seen(pilot, "when", "12/50", "This run")
+        await press(pilot, "down", "down")
+        assert "▌" in row_of(await seen(pilot, "11-20"), "11-20")
