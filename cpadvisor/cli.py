@@ -130,7 +130,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_app_flags(parser: argparse.ArgumentParser, default: object = None) -> None:
     """What the app takes; left out, the settings file decides. A subcommand suppresses, so that both places count."""
-    parser.add_argument("--lang", choices=("en", "zh"), default=default, help="language of the app")
+    parser.add_argument(
+        "--lang",
+        choices=("en", "zh"),
+        default=default,
+        help="language of labels, keys and the card; reasons are English",
+    )
     parser.add_argument("--theme", metavar="T", default=default, help="dark, light, high-contrast, or one of your own")
     parser.add_argument("--no-mouse", action="store_true", default=default, help="leave the mouse to the terminal")
     parser.add_argument("--read-only", action="store_true", default=default, help="look at everything, change nothing")

@@ -219,7 +219,11 @@ RULES = (
         accept=_text,
         about="colours: dark, light, high-contrast or one of your own; without this line the app remembers the last",
     ),
-    Rule(key="lang", accept=_one_of(*LANGUAGES), about="language of the app: en or zh"),
+    Rule(
+        key="lang",
+        accept=_one_of(*LANGUAGES),
+        about="language of labels, keys and card, en or zh; reasons are English",
+    ),
     Rule(key="mouse", accept=_switch, about="false leaves the mouse to the terminal"),
     Rule(key="read_only", accept=_switch, about="true shows everything and changes nothing"),
     Rule(

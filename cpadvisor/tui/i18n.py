@@ -202,6 +202,30 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "others wait": ("others wait", "其他进程在等"),
     "silent": ("silent", "无响应"),
     "phase launching": ("torchrun is starting; no rank has spoken yet", "torchrun 正在启动,尚无进程响应"),
+    "rank": ("rank", "进程"),
+    "at step": ("step", "步"),
+    "processes": ("ranks", "个进程"),
+    "one process": ("rank", "个进程"),
+    "state launching": ("launching", "启动中"),
+    "state initialising": ("initialising", "初始化"),
+    "state warming_up": ("warming up", "预热"),
+    "state running": ("running", "运行中"),
+    "state hung": ("hung", "卡住"),
+    "state stopping": ("stopping", "停止中"),
+    "state done": ("done", "完成"),
+    "state failed": ("failed", "失败"),
+    "state out_of_memory": ("out of memory", "显存不足"),
+    "state stopped": ("stopped", "已停止"),
+    "state lost": ("lost", "失联"),
+    "figure state": ("state", "状态"),
+    "figure steps": ("steps", "步数"),
+    "figure first loss": ("first loss", "首步损失"),
+    "figure final loss": ("final loss", "最终损失"),
+    "figure peak memory": ("peak memory", "峰值显存"),
+    "figure step": ("step", "单步"),
+    "figure tok/s/GPU": ("tok/s/GPU", "tok/s/卡"),
+    "figure peak against prediction": ("peak against prediction", "峰值误差"),
+    "figure step against prediction": ("step against prediction", "单步误差"),
     "phase initialising": ("the ranks build the model and join their groups", "各进程正在建模并加入通信组"),
     "phase warming_up": ("the first steps warm up and count for no figure", "前几步为预热,不计入统计"),
     "phase stopping": ("the ranks are asked to end; torchrun gives them 30 s", "已请求结束,torchrun 等待 30 秒"),
@@ -235,6 +259,14 @@ class Words:
 
     def __getitem__(self, key: str) -> str:
         return _WORDS[key][self._column]
+
+    def state(self, state: str) -> str:
+        """The state of a run: `out_of_memory` is `out of memory`; one of another version's stays as it is."""
+        return self[f"state {state}"] if f"state {state}" in _WORDS else state.replace("_", " ")
+
+    def figure(self, name: str) -> str:
+        """What a figure of a run is called beside its prediction, or beside another run's."""
+        return self[f"figure {name}"]
 
     def of(self, text: Mapping[str, str]) -> str:
         """A text that comes in both languages."""

@@ -23,7 +23,6 @@ from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.prose import content
 from cpadvisor.tui.widgets.strip import ContextStrip, Stage
 from cpadvisor.tui.widgets.titled import Titled
-from cpadvisor.watch.view import state_label
 
 if TYPE_CHECKING:
     from cpadvisor.tui.app import CpadvisorApp
@@ -154,13 +153,13 @@ def machine_label(machine: Machine) -> str:
 def run_state(session: Session, words: Words) -> Line:
     """The state of the run with a mark, so that it is told without colour too; its model, where that is another."""
     if session.busy in ("launch", "stop"):
-        return (("◌ launching" if session.busy == "launch" else "◌ stopping", "warn"),)
+        return ((f"◌ {words.state('launching' if session.busy == 'launch' else 'stopping')}", "warn"),)
     if session.live is None:
         return ((f"○ {words['idle']}", "muted"),)
     view = session.live.view
     steps = f" {view.step}/{view.steps}" if view.step and view.steps else ""
     mark, tone = state_mark(view.state)
-    state = (f"{mark} {state_label(view.state)}{steps}", tone)
+    state = (f"{mark} {words.state(view.state)}{steps}", tone)
     is_other = view.model is not None and view.model != session.request.model
     return (state, (f" {view.model}", "muted")) if is_other else (state,)
 

@@ -140,10 +140,15 @@ def class_lines(machine: Machine, width: int) -> tuple[Line, ...]:
     return tuple(
         (
             (f"{code:<{width}}", link_tone(code)),
-            (f"{codes.count(code)} pairs  {rate_label(machine, code)}", "muted"),
+            (f"{pairs_label(codes.count(code))}  {rate_label(machine, code)}", "muted"),
         )
         for code in sorted({code for code in codes if code}, key=lambda code: -link_rank(code))
     )
+
+
+def pairs_label(count: int) -> str:
+    """`1 pair`, `28 pairs`."""
+    return f"{count} pair{'' if count == 1 else 's'}"
 
 
 def gpu_row(gpu: Gpu) -> Row:

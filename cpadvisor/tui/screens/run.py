@@ -149,7 +149,7 @@ class RunScreen(StageScreen):
         step = units.format_seconds(last_value(view.step_s))
         predicted = units.format_seconds(expected.get("step_s"))
         panel(self.query_one("#split"), words["split"], predicted_beside(step, predicted, words))
-        panel(self.query_one("#log"), words["log"], f"rank {live.rank} of {view.world}")
+        panel(self.query_one("#log"), words["log"], f"{words['rank']} {live.rank} {words['of']} {view.world}")
         self.query_one("#log", Lines).lines = tuple(((line, "plain"),) for line in live.log)
 
     def action_view(self) -> None:

@@ -14,7 +14,7 @@ from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
 from cpadvisor.tui.widgets.tones import Run
 from cpadvisor.tui.widgets.wrap import GLUE
 from cpadvisor.watch.figures import expected_peak_bytes
-from cpadvisor.watch.view import RankView, RunView, state_label
+from cpadvisor.watch.view import RankView, RunView
 
 BAR_CELLS = 16
 REPLAY_CELLS = 16
@@ -25,7 +25,7 @@ PHASES = ("launching", "initialising", "warming_up", "stopping")
 def rank_columns(words: Words) -> tuple[Column, ...]:
     """Rank, whether it lives, device, process, its peak, the peak that was predicted, memory now."""
     return (
-        Column(title="rank", right=True),
+        Column(title=words["rank"], right=True),
         Column(title=""),
         Column(title=words["step"].lower(), right=True),
         Column(title="GPU", right=True),
@@ -97,19 +97,22 @@ def status_lines(view: RunView, words: Words) -> tuple[Line, ...]:
     """State and progress, then measured beside predicted, then what is wrong."""
     mark, tone = state_mark(view.state)
     first: list[tuple[str, str]] = [
-        (f"{mark} {state_label(view.state)}", tone),
-        (f"  step {progress_label(view)}", "plain"),
+        (f"{mark} {words.state(view.state)}", tone),
+        (f"  {words['at step']} {progress_label(view)}", "plain"),
     ]
     first.append((f"  {units.format_seconds(view.elapsed_s)}", "muted"))
     if view.eta_s is not None:
         first.append((f"  ETA {units.format_seconds(view.eta_s)}", "muted"))
     first.append((f"  {words['loss'].lower()} {loss_label(view)}", "plain"))
-    about = f"{view.model} · {units.format_tokens(view.sequence_len)} · {view.layout_label} · {view.world} ranks"
+    ranks = f"{view.world} {words['one process' if view.world == 1 else 'processes']}"
+    about = f"{view.model} · {units.format_tokens(view.sequence_len)} · {view.layout_label} · {ranks}"
     how = " · ".join(part for part in (view.cp_method, view.kernel) if part)
     second: list[tuple[str, str]] = [(about, "muted"), (f" · {how}" if how else "", "faint")]
     third: list[tuple[str, str]] = []
     for name, measured, predicted in comparison_rows(view):
-        third.extend(_glued([(f"{name} ", "muted"), (measured, "plain"), (f" / {predicted}", "predicted")]))
+        third.extend(
+            _glued([(f"{words.figure(name)} ", "muted"), (measured, "plain"), (f" / {predicted}", "predicted")])
+        )
         third.append(("   ", "plain"))
     lines: list[Line] = [
         tuple(first),

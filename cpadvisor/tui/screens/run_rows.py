@@ -15,7 +15,7 @@ from cpadvisor.tui.widgets.lines import Line
 from cpadvisor.tui.widgets.table import Cell, Column, Row, cell
 from cpadvisor.watch.compare import Comparison
 from cpadvisor.watch.figures import Measured, measured
-from cpadvisor.watch.view import RunView, state_label
+from cpadvisor.watch.view import RunView
 
 WIDE = (
     *("marked", "mark", "when", "model", "layout", "length", "state", "steps", "loss", "tokens", "peak"),
@@ -50,11 +50,11 @@ def run_row(entry: Entry, words: Words, *, now: datetime, marked: bool, wide: bo
     if entry.view is None or entry.figures is None:
         cells |= {"mark": cell("✖", "bad"), "model": cell(entry.name, "muted"), "note": cell(entry.problem or "")}
     else:
-        cells |= _cells(entry.view, entry.figures, now, wide=wide)
+        cells |= _cells(entry.view, entry.figures, words, now, wide=wide)
     return tuple(cells.get(name, cell("")) for name in (WIDE if wide else NARROW))
 
 
-def _cells(view: RunView, figures: Measured, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
+def _cells(view: RunView, figures: Measured, words: Words, now: datetime, *, wide: bool) -> Mapping[str, Cell]:
     mark, tone = state_mark(view.state)
     then = datetime.fromtimestamp(view.started, tz=now.tzinfo)
     note = view.failure.headline if view.failure else view.reason or ""
@@ -64,7 +64,7 @@ def _cells(view: RunView, figures: Measured, now: datetime, *, wide: bool) -> Ma
         "model": cell(view.model or units.DASH),
         "layout": cell(view.layout_label, "accent"),
         "length": cell(units.format_tokens(view.sequence_len), "muted"),
-        "state": cell(state_label(view.state), tone),
+        "state": cell(words.state(view.state), tone),
         "steps": cell(progress_label(view), "muted"),
         "loss": cell(loss_label(view)),
         "tokens": cell(units.format_count(figures.tokens_per_s_per_gpu)),
@@ -96,13 +96,13 @@ def entry_facts(entry: Entry, words: Words) -> tuple[Fact, ...]:
     if view is None:
         return (Fact(lines=(((entry.problem or "", "bad"),),)),)
     mark, tone = state_mark(view.state)
-    state: Line = ((f"{mark} {state_label(view.state)}", tone), (f"  {units.format_seconds(view.elapsed_s)}", "muted"))
+    state: Line = ((f"{mark} {words.state(view.state)}", tone), (f"  {units.format_seconds(view.elapsed_s)}", "muted"))
     facts = [Fact(name=words["model"], lines=(_job_line(view),)), Fact(name=words["state"], lines=(state,))]
     if view.failure is not None:
         facts.extend(failure_facts(view.failure, words, evidence=False))
     elif view.reason:
         facts.append(Fact(name=words["reason"], lines=(((view.reason, "plain"),),)))
-    facts.extend(_compared(view))
+    facts.extend(_compared(view, words))
     facts.extend(Fact(name=words["note"], lines=(((note, "warn"),),)) for note in view.notes)
     facts.append(Fact(name=words["folder"], lines=(((str(entry.directory), "faint"),),)))
     return tuple(facts)
@@ -113,13 +113,13 @@ def _job_line(view: RunView) -> Line:
     return ((" · ".join(about), "plain"),)
 
 
-def _compared(view: RunView) -> list[Fact]:
+def _compared(view: RunView, words: Words) -> list[Fact]:
     """Each figure beside its prediction, and how far they are apart."""
     figures = measured(view)
     errors = {"peak memory": figures.peak_error, "step": figures.step_error}
     return [
         Fact(
-            name=name,
+            name=words.figure(name),
             lines=(
                 (
                     (value, "plain"),
@@ -139,7 +139,10 @@ def difference_facts(comparison: Comparison, words: Words) -> tuple[Fact, ...]:
     if not facts:
         facts.append(Fact(lines=(((words["same config"], "muted"),),)))
     facts.append(Fact(lines=(((" ", "plain"),),)))
-    facts.extend(Fact(name=name, lines=(_pair(first, second),)) for name, first, second in figure_rows(comparison))
+    states = (words.state(comparison.first.state), words.state(comparison.second.state))
+    for name, first, second in figure_rows(comparison):
+        pair = states if name == "state" else (first, second)
+        facts.append(Fact(name=words.figure(name), lines=(_pair(*pair),)))
     return tuple(facts)
 
 
