@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cpadvisor.doctor.facts import Answer
+from cpadvisor.doctor.libraries_child import LIFELINE
 
 REAP_S = 2.0
 """A killed child is waited for so long and then left: one that hangs inside the driver ends only with the driver."""
@@ -19,20 +20,38 @@ REAP_S = 2.0
 def ask(argv: Sequence[str], *, timeout_s: float, environ: Mapping[str, str] = os.environ) -> Answer:
     """The JSON object that a program prints as its last line, within a time; never raises for what the child does.
 
-    The child leads a session of its own, so that what it started ends with it.
+    The child leads a session of its own, so that what it started ends with it. A program of ours learns through its
+    lifeline that we are gone, however we went (`end_with_asker`).
     """
-    started = time.monotonic()
     try:
-        child = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**environ, "PYTHONSAFEPATH": "1"},
-            start_new_session=True,
-        )
+        with _lifeline() as end:
+            return _asked(argv, end, timeout_s=timeout_s, environ=environ)
     except OSError as error:
         return Answer(why=f"{argv[0]} cannot be started: {error.strerror or error}", given_s=timeout_s)
+
+
+@contextlib.contextmanager
+def _lifeline() -> Iterator[int]:
+    """The end of a pipe for a child to hold; the kernel closes the other one with us."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
+
+
+def _asked(argv: Sequence[str], lifeline: int, *, timeout_s: float, environ: Mapping[str, str]) -> Answer:
+    started = time.monotonic()
+    child = subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**environ, "PYTHONSAFEPATH": "1", LIFELINE: str(lifeline)},
+        pass_fds=(lifeline,),
+        start_new_session=True,
+    )
     try:
         out, err = child.communicate(timeout=timeout_s)
     except BaseException as stop:

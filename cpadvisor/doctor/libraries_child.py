@@ -4,16 +4,40 @@
 the interpreter that runs the advisor may not have it.
 """
 
+import contextlib
+import fcntl
 import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
+import select
+import signal
 import sys
 from pathlib import Path
 
 WHEELS = ("torch", "nvidia-cudnn", "nvidia-nccl", "flash-attn", "axolotl", "safetensors", "tokenizers")
 """Beginnings of the names of wheels whose versions matter."""
+LIFELINE = "CPADVISOR_LIFELINE"
+"""The number of the end of a pipe whose other end the asker holds."""
+
+
+def end_with_asker():
+    """From now on the kernel kills this process and all of its group as soon as its asker is gone.
+
+    It does so, too, where an import that waits for the driver lets no thread of Python run.
+    """
+    number = os.environ.pop(LIFELINE, None)
+    if number is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # a wrapper of the interpreter may have closed it
+        end = int(number)
+        fcntl.fcntl(end, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_ASYNC)
+        if select.select([end], [], [], 0)[0]:  # it went before
+            os.killpg(0, signal.SIGKILL)
 
 
 def installed(modules):
@@ -87,6 +111,7 @@ def imported(module, name=None):
 
 def main(argv):
     """Answer one question; the JSON is the last line of stdout."""
+    end_with_asker()
     what, rest = argv[0], argv[1:]
     answer = installed(rest) if what == "installed" else torch_facts() if what == "torch" else imported(*rest)
     print("\n" + json.dumps(answer))

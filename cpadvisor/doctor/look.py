@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cpadvisor.doctor.facts import DriverFacts, GpuFacts, HostFacts
+from cpadvisor.doctor.libraries_child import end_with_asker
 from cpadvisor.errors import MissingError
 from cpadvisor.probe.nvml_session import Session
 
@@ -30,6 +31,7 @@ _REMAP_FAILED_FIELD = 145
 
 def main(argv: Sequence[str]) -> int:
     """Look at one thing; the JSON is the last line of stdout."""
+    end_with_asker()
     what, *rest = argv
     seen = driver_json() if what == "driver" else asdict(host_facts(Path(rest[0])))
     print(json.dumps(seen))

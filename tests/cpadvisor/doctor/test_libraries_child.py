@@ -96,3 +96,10 @@ def test_the_child_needs_the_standard_library_alone():
     done = subprocess.run([sys.executable, "-S", "-I", CHILD, "installed"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["modules"] == []
     assert "import cpadvisor" not in Path(CHILD).read_text()
+
+
+@pytest.mark.parametrize("number", ["250", "none"])
+def test_a_lifeline_that_a_wrapper_of_the_interpreter_has_closed_is_done_without(number):
+    env = {**os.environ, libraries_child.LIFELINE: number}
+    done = subprocess.run([sys.executable, CHILD, "installed"], capture_output=True, text=True, env=env, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["modules"] == []
