@@ -4,13 +4,13 @@ Card rows D5, L4 and D4: local length x cp is the whole on every rank alike; D2 
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.run_facts import RankFacts, RunFacts
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, ring_hop_bytes, ring_step_bytes
 from cpadvisor.units import format_bytes, format_count
+from cpadvisor.watch.events import whole
 from cpadvisor.write.edit import as_changes
 
 ROWS = ("D5", "L4")
@@ -47,10 +47,10 @@ def _method(facts: RunFacts) -> Diagnosis:
 
 def _local_lengths(facts: RunFacts) -> Iterator[Diagnosis]:
     """local_tokens x cp = sequence_len x micro_batch, alike on every rank."""
-    told = {rank.rank: rank.start.get("local_tokens") for rank in facts.started}
-    known = {rank: tokens for rank, tokens in told.items() if isinstance(tokens, int)}
-    length = next((rank.start.get("sequence_len") for rank in facts.started), None)
-    if not known or not isinstance(length, int):
+    told = {rank.rank: whole(rank.start, "local_tokens") for rank in facts.started}
+    known = {rank: tokens for rank, tokens in told.items() if tokens is not None}
+    length = next((whole(rank.start, "sequence_len") for rank in facts.started), None)
+    if not known or length is None:
         return
     micro, cp = _micro_batch(facts), facts.cp
     uneven = len(set(known.values())) > 1
@@ -61,7 +61,7 @@ def _local_lengths(facts: RunFacts) -> Iterator[Diagnosis]:
         if uneven or len(known) <= 4
         else f"{format_count(next(iter(known.values())))} on each of {len(known)} ranks"
     )
-    whole = f"{format_count(length)} tokens x micro_batch {micro} / cp {cp} = {format_count(length * micro / cp)}"
+    formula = f"{format_count(length)} tokens x micro_batch {micro} / cp {cp} = {format_count(length * micro / cp)}"
     yield Diagnosis(
         rule="local-length",
         severity="error" if uneven or wrong else "ok",
@@ -70,7 +70,7 @@ def _local_lengths(facts: RunFacts) -> Iterator[Diagnosis]:
         else "the parts are not the whole"
         if wrong
         else "every rank holds its part",
-        evidence=f"{shown}; {whole}",
+        evidence=f"{shown}; {formula}",
         effect="tokens are trained twice or never" if uneven or wrong else None,
         mends=_parity(facts) if uneven or wrong else (),
         card=("D4", *ROWS),
@@ -95,7 +95,7 @@ def _ring_bytes(facts: RunFacts) -> Iterator[Diagnosis]:
     expected = expected_ring_bytes(facts, facts.started[0])
     if not sent or expected is None:
         if facts.view.step:
-            why = "the trainer did not tell what it sent" if not sent else "the model is not known here"
+            why = "the trainer did not tell what it sent" if not sent else _why_not_expected(facts)
             yield Diagnosis(rule="ring-bytes", severity="note", title="bytes round the ring", evidence=why, card=ROWS)
         return
     wrong = {rank: int(event["bytes"]) for rank, event in sent.items() if event["bytes"] != expected}
@@ -116,27 +116,39 @@ def _ring_bytes(facts: RunFacts) -> Iterator[Diagnosis]:
     )
 
 
+def _why_not_expected(facts: RunFacts) -> str:
+    is_known = facts.config is not None and facts.config.model is not None
+    return "the trainer told its length or its recomputation otherwise" if is_known else "the model is not known here"
+
+
 def expected_ring_bytes(facts: RunFacts, rank: RankFacts) -> int | None:
-    """Bytes that a rank of this run sends in one optimizer step; None where its model or length is not known."""
+    """Bytes that a rank of this run sends in one optimizer step; None where that follows from nothing that is known."""
     model = None if facts.config is None else facts.config.model
-    length = rank.start.get("sequence_len")
-    if facts.config is None or model is None or not isinstance(length, int):
+    length, recomputed = whole(rank.start, "sequence_len"), _recomputed_layers(rank)
+    if facts.config is None or model is None or length is None or recomputed is None:
         return None
     width = FLOAT32_BYTES if rank.start.get("device") == "cpu" else BF16_BYTES
     layout = Layout(cp=facts.cp, tp=int(facts.record.layout.get("tp", 1)))
     hop = _micro_batch(facts) * ring_hop_bytes(
         tokens=length, kv_heads=model.kv_heads, head_dim=model.head_dim, layout=layout, width=width
     )
-    recomputed: Any = rank.start.get("recompute")
     batches = facts.config.values.get("gradient_accumulation_steps", 1)
     return ring_step_bytes(
         hop=hop,
         gradient_hop=hop * FLOAT32_BYTES // width,
         cp=facts.cp,
         layers=model.layers,
-        recomputed_layers=int(recomputed.get("full", 0)) if isinstance(recomputed, dict) else 0,
+        recomputed_layers=recomputed,
         micro_batches=batches if isinstance(batches, int) else 1,
     )
+
+
+def _recomputed_layers(rank: RankFacts) -> int | None:
+    """Layers that repeat their forward pass, and with it its hops; None where that was told in another shape."""
+    told = rank.start.get("recompute")
+    if not isinstance(told, dict):
+        return 0 if told is None else None
+    return whole(told, "full") if "full" in told else 0
 
 
 def _transports(facts: RunFacts) -> Iterator[Diagnosis]:

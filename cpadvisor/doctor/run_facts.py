@@ -13,9 +13,10 @@ from cpadvisor.check.subject import Config
 from cpadvisor.errors import ConfigError
 from cpadvisor.rundir import CONFIG_FILE
 from cpadvisor.runrecord import RunRecord, read_record
-from cpadvisor.watch.events import EventFile, whole
+from cpadvisor.watch.events import EventFile, number, whole
 from cpadvisor.watch.monitor import Monitor
-from cpadvisor.watch.view import RunView
+from cpadvisor.watch.series import Series
+from cpadvisor.watch.view import Points, RunView
 from runtime.telemetry import events_path
 
 MAX_LOG_BYTES = 16 << 20
@@ -39,8 +40,8 @@ class RankFacts:
     warnings: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
     """Rule to message, of the newest process."""
     out_of_memory: Mapping[str, Any] | None = None
-    grad_norm: tuple[tuple[int, float | None], ...] = ()
-    """(step, norm before clipping); None where it was no number."""
+    grad_norm: Points = ()
+    """Norms before clipping, of the steps that count; nan where one was no number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
     ring: list[Mapping[str, Any]] = []
     warnings: dict[str, str] = {}
     lack: Mapping[str, Any] | None = None
-    norms: list[tuple[int, float | None]] = []
+    norms = Series()
     announced = False
     for event in EventFile(events_path(run_dir, rank)).poll():
         kind = event["kind"]
@@ -105,10 +106,10 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
             warnings[str(event.get("rule", "warning"))] = str(event.get("message", "a warning without a text"))
         elif kind == "out_of_memory":
             lack = event
-        elif kind == "step" and isinstance(event.get("step"), int):
-            norms.append((event["step"], event.get("grad_norm")))
+        elif kind == "step" and (step := whole(event, "step")) is not None:
+            norms.append(step, number(event, "grad_norm"))
     return RankFacts(
-        rank=rank, start=start, ring=tuple(ring), warnings=warnings, out_of_memory=lack, grad_norm=tuple(norms)
+        rank=rank, start=start, ring=tuple(ring), warnings=warnings, out_of_memory=lack, grad_norm=norms.points()
     )
 
 

@@ -210,7 +210,7 @@ def _loss(facts: RunFacts) -> Iterator[Diagnosis]:
         return
     bad = [step for step, value in points if not math.isfinite(value)]
     values = finite(points)
-    norms = [(step, norm) for step, norm in facts.ranks[0].grad_norm if norm is not None] if facts.ranks else []
+    norms = [point for point in facts.ranks[0].grad_norm if math.isfinite(point[1])] if facts.ranks else []
     middle = statistics.median(norm for _, norm in norms) if norms else None
     spikes = [step for step, norm in norms if middle and norm > SPIKE * middle]
     grows = len(values) >= 10 and statistics.mean(values[-3:]) > RISE * statistics.mean(values[:3])

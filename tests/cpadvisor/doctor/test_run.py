@@ -190,6 +190,39 @@ def test_what_the_attempt_before_a_resume_warned_of_is_gone(run):
     assert {"planted-fault", "padding"} & set(judged(run)) == {"padding"}
 
 
+@pytest.mark.parametrize("norm", ["7.5", {"total": 7.5}, [7.5], True, None])
+def test_a_gradient_norm_of_another_shape_counts_as_none(norm, run):
+    for number in range(1, 6):
+        run.stepped(0, number, grad_norm=norm if number == 3 else 1.0)
+    one = judged(run)["loss"]
+    assert (one.severity, "gradient norm 1 in the middle, 1 at most" in one.evidence) == ("ok", True)
+
+
+@pytest.mark.parametrize("told", [{"full": None}, {"full": "2"}, ["full"], "full"])
+def test_recomputation_told_in_another_shape_leaves_the_ring_s_bytes_unknown(told, run):
+    for rank in (0, 1):
+        run.started(rank, recompute=told)
+        run.stepped(rank, 1)
+    one = judged(run)["ring-bytes"]
+    assert (one.severity, one.evidence) == ("note", "the trainer told its length or its recomputation otherwise")
+
+
+def test_a_start_of_another_shape_is_judged_without_a_crash(run):
+    for rank in (0, 1):
+        run.started(rank, local_tokens="4096", sequence_len=[8192], device={"name": "cpu"}, cp_method=None, kernel=1)
+        run.stepped(rank, 1, split_s=["data"], step_s="2", loss="5.9")
+    assert judged(run)["cp-on"].severity == "ok"
+
+
+def test_a_spike_that_a_resume_rolled_back_is_told_no_longer(run):
+    for number in (7, 8, 9, 10):
+        run.stepped(0, number, grad_norm=100.0 if number >= 9 else 1.0)
+    run.started(0)
+    for number in (9, 10, 11):
+        run.stepped(0, number)
+    assert judged(run)["loss"].severity == "ok"
+
+
 def test_commands_of_a_run_elsewhere_lead_to_it(tmp_path):
     (tmp_path / "my runs").mkdir()
     run = SoundRun(tmp_path / "my runs" / "r", prediction={**PREDICTION, "step_high_s": 1.0})
