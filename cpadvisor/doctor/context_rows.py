@@ -6,6 +6,7 @@ Card rows D5, L4 and D4: local length x cp is the whole on every rank alike; D2 
 from collections.abc import Iterator
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
+from cpadvisor.doctor.run_commands import parity_command
 from cpadvisor.doctor.run_facts import RankFacts, RunFacts
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, ring_hop_bytes, ring_step_bytes
@@ -78,8 +79,7 @@ def _local_lengths(facts: RunFacts) -> Iterator[Diagnosis]:
 
 
 def _parity(facts: RunFacts) -> tuple[Mend, ...]:
-    command = f"cpadvisor parity {facts.record.config or 'FILE'}"
-    return (Mend(text="hold it against cp 1, from the same seed", command=command),)
+    return (Mend(text="hold it against cp 1, from the same seed", command=parity_command(facts)),)
 
 
 def _micro_batch(facts: RunFacts) -> int:

@@ -1,6 +1,5 @@
 """A run, live or ended: why it failed, then what was measured against what its config promised."""
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from cpadvisor.doctor.context_rows import context_rows
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend, sort_diagnoses
 from cpadvisor.doctor.from_check import diagnoses_of
 from cpadvisor.doctor.knobs import memory_mends
+from cpadvisor.doctor.run_commands import back_command, file_name, is_resumable, run_name
 from cpadvisor.doctor.run_facts import RunFacts, read_facts
 from cpadvisor.doctor.run_rows import run_rows
 from cpadvisor.doctor.situation import Situation, situate
@@ -27,8 +27,8 @@ from cpadvisor.watch.view import RunView
 def examine_run(run_dir: Path, *, view: RunView | None = None) -> tuple[Diagnosis, ...]:
     """Every check of a run, worst first. `view` saves a look at the run where the caller has one.
 
-    Mends change the config that the run was started from (`config_of`), never the run. Raises LaunchError for a
-    directory that is no run.
+    Mends change the config that the run was started from (`config_of`), never the run, and nothing where it is gone.
+    Raises LaunchError for a directory that is no run.
     """
     return judge_run(read_facts(run_dir, view))
 
@@ -42,12 +42,10 @@ def judge_run(facts: RunFacts) -> tuple[Diagnosis, ...]:
     return sort_diagnoses(_for_the_file(one, facts) for one in rows)
 
 
-def config_of(run_dir: Path) -> Path:
-    """The config that mends of a run change: the file that it was started from, else the run's own copy."""
+def config_of(run_dir: Path) -> Path | None:
+    """The config that mends of a run change: the file that it was started from, which may be gone by now."""
     started_from = read_record(run_dir).config
-    if started_from is not None and Path(started_from).is_file():
-        return Path(started_from)
-    return run_dir / CONFIG_FILE
+    return None if started_from is None else Path(started_from)
 
 
 def _of_the_config(facts: RunFacts, told: Iterable[Diagnosis]) -> Iterator[Diagnosis]:
@@ -56,7 +54,7 @@ def _of_the_config(facts: RunFacts, told: Iterable[Diagnosis]) -> Iterator[Diagn
         return
     found = diagnoses_of(facts.findings)
     rules = {one.rule for one in told}
-    rows = (*found, *training_rows(facts.config, Path(facts.record.config or CONFIG_FILE), found))
+    rows = (*found, *training_rows(facts.config, facts.file or facts.view.directory / CONFIG_FILE, found))
     yield from (one for one in rows if one.rule not in rules)
 
 
@@ -144,6 +142,16 @@ def _leads_here(mend: Mend) -> bool:
 def _told_for_a_run(mend: Mend, facts: RunFacts) -> Mend:
     if not mend.changes:
         return mend
+    file = file_name(facts)
+    if file is None:
+        return _without_file(mend, facts)
     after = "launch it again" if facts.view.is_final else "this run goes on as it is; launch another"
-    file = shlex.quote(facts.record.config or "FILE")
     return replace(mend, text=f"{mend.text}; {after}", command=mend.command or f"cpadvisor launch {file}")
+
+
+def _without_file(mend: Mend, facts: RunFacts) -> Mend:
+    """The change in words alone: the copy of the run says what has run, and stays so."""
+    gone = f"{facts.record.config} is gone" if facts.record.config else "the run was started from no file"
+    resume = f"; `cpadvisor launch --resume {run_name(facts)}` goes on with the old values"
+    text = f"{mend.text}; {gone}: bring the run's copy back and change that" + (resume if is_resumable(facts) else "")
+    return Mend(text=text, command=back_command(facts))

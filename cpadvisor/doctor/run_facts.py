@@ -10,6 +10,7 @@ from typing import Any
 from cpadvisor.check.config import examine_file
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
+from cpadvisor.doctor.places import is_file
 from cpadvisor.errors import ConfigError
 from cpadvisor.rundir import CONFIG_FILE
 from cpadvisor.runrecord import RunRecord, read_record
@@ -50,6 +51,8 @@ class RunFacts:
 
     record: RunRecord
     view: RunView
+    file: Path | None
+    """The config as the user wrote it, from which the run was started; None where it is gone."""
     config: Config | None
     """The copy that runs, None where it cannot be read."""
     findings: tuple[Finding, ...] = ()
@@ -79,11 +82,16 @@ def read_facts(run_dir: Path, view: RunView | None) -> RunFacts:
     return RunFacts(
         record=record,
         view=view or Monitor(run_dir).poll(),
+        file=_file(record),
         config=config,
         findings=findings,
         ranks=tuple(_read_rank(run_dir, rank) for rank in range(record.world)),
         transports=_transports(run_dir),
     )
+
+
+def _file(record: RunRecord) -> Path | None:
+    return None if record.config is None or not is_file(Path(record.config)) else Path(record.config)
 
 
 def _read_rank(run_dir: Path, rank: int) -> RankFacts:

@@ -1,18 +1,17 @@
 """What a run measured against what it promised: its failure, memory, speed, parts of a step, loss. Rows D1 to D3."""
 
 import math
-import shlex
 import statistics
 from collections.abc import Iterator, Mapping
 
 from cpadvisor import catalog
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
+from cpadvisor.doctor.run_commands import doctor_command, run_name
 from cpadvisor.doctor.run_facts import RunFacts
 from cpadvisor.doctor.training_rows import CARD_LEARNING_RATE
 from cpadvisor.units import DASH, format_bytes, format_count, format_percent, format_seconds
 from cpadvisor.watch.events import number, text
 from cpadvisor.watch.figures import expected_peak_bytes, finite, measured, relative_error
-from cpadvisor.watch.mends import name_for_commands
 from cpadvisor.watch.view import state_label
 from cpadvisor.write.edit import Change
 
@@ -128,17 +127,9 @@ def _memory(facts: RunFacts) -> Iterator[Diagnosis]:
         title=title,
         evidence=seen,
         effect="a longer document, or another step, may run out" if above or close else None,
-        mends=(Mend(text="see each knob with its peak", command=_config_command(facts, "oom")),),
+        mends=(Mend(text="see each knob with its peak", command=doctor_command(facts, "oom")),),
         card=("D1", "L3"),
     )
-
-
-def _config_command(facts: RunFacts, symptom: str) -> str:
-    return f"cpadvisor doctor {shlex.quote(facts.record.config or 'FILE')} --symptom {symptom}"
-
-
-def _run_command(facts: RunFacts, symptom: str) -> str:
-    return f"cpadvisor doctor {name_for_commands(facts.record, facts.view.directory)} --symptom {symptom}"
 
 
 def _limit_bytes(facts: RunFacts) -> int | None:
@@ -164,6 +155,7 @@ def _speed(facts: RunFacts) -> Iterator[Diagnosis]:
     expected, slowest = number(prediction, "step_s"), number(prediction, "step_high_s")
     pace = number(prediction, "tokens_per_s_per_gpu")
     slow = slowest is not None and told.step_s > slowest
+    slowness = f"cpadvisor doctor {run_name(facts)} --symptom slow"
     seen = f"a step takes {format_seconds(told.step_s)}, {format_count(told.tokens_per_s_per_gpu)} tokens/s/GPU"
     if expected is not None:
         seen += f"; {format_seconds(expected)} and {format_count(pace)} were predicted ({_signed(told.step_error)})"
@@ -173,7 +165,7 @@ def _speed(facts: RunFacts) -> Iterator[Diagnosis]:
         title="slower than predicted" if slow else "as fast as predicted" if expected is not None else "speed",
         evidence=seen + (f", at most {format_seconds(slowest)}" if slow else ""),
         effect=f"the run takes {told.step_s / expected:.1f} times as long" if slow and expected else None,
-        mends=(Mend(text="see what holds up a step", command=_run_command(facts, "slow")),) if slow else (),
+        mends=(Mend(text="see what holds up a step", command=slowness),) if slow else (),
         card=("D2",),
     )
 

@@ -124,7 +124,7 @@ def test_a_loss_that_became_nan_is_mended_by_the_card_s_rate(run):
     mend = judged(run, view)["failure"].mends[0]
     assert mend.text == "write learning_rate: 1e-05 in place of 0.001 (card C8); launch it again"
     assert mend.command == f"cpadvisor launch {run.record.config}"
-    apply(config_of(run.directory), mend)
+    apply(Path(str(config_of(run.directory))), mend)
     assert "learning_rate: 1.0e-05" in Path(str(run.record.config)).read_text()
 
 
@@ -244,7 +244,43 @@ def test_a_mend_of_a_run_that_goes_on_says_that_the_run_stays_as_it_is(run):
 def test_mends_change_the_file_that_the_run_was_started_from(run):
     assert config_of(run.directory) == run.directory.parent / "job.yaml"
     (run.directory.parent / "job.yaml").unlink()
-    assert config_of(run.directory) == run.directory / "config.yaml"
+    assert config_of(run.directory) == run.directory.parent / "job.yaml", "never the run's own copy"
+
+
+def lost_file(run, *, state="failed"):
+    """A run in trouble whose own file is gone: its loss is NaN, and a rank holds another part than the others."""
+    Path(str(run.record.config)).unlink()
+    run.started(0)
+    run.started(1, local_tokens=2048)
+    run.stepped(0, 1)
+    view = with_failure(run, kind="not_a_number", headline="the loss of step 3 is nan")
+    return judged(run, replace(view, state=state))
+
+
+def test_a_mend_of_a_run_whose_file_is_gone_changes_nothing_and_says_how_to_bring_the_file_back(tmp_path):
+    folder = tmp_path / "my runs"
+    run = SoundRun(folder / "r")
+    found = lost_file(run)
+    mend = found["failure"].mends[0]
+    assert mend.command == f"cp '{folder}/r/config.yaml' '{folder}/job.yaml'"
+    assert mend.text == (
+        f"write learning_rate: 1e-05 in place of 0.001 (card C8); {folder}/job.yaml is gone: bring the run's copy back "
+        f"and change that; `cpadvisor launch --resume '{folder}/r'` goes on with the old values"
+    )
+    assert not any(mend.changes for one in found.values() for mend in one.mends)
+
+
+def test_no_command_for_a_run_whose_file_is_gone_reads_that_file(tmp_path):
+    folder = tmp_path / "my runs"
+    found = lost_file(SoundRun(folder / "r"))
+    assert found["memory"].mends[0].command == f"cpadvisor doctor '{folder}/r' --symptom oom"
+    assert found["local-length"].mends[0].command == f"cpadvisor parity '{folder}/r/config.yaml'"
+    told = [mend.command or "" for one in found.values() for mend in one.mends]
+    assert not [command for command in told if "job.yaml" in command and not command.startswith("cp ")]
+
+
+def test_a_run_that_goes_on_is_not_offered_to_be_resumed(run):
+    assert "--resume" not in lost_file(run, state="running")["failure"].mends[0].text
 
 
 def test_what_the_launcher_sets_itself_is_no_fault(tmp_path):
