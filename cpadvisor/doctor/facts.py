@@ -50,8 +50,9 @@ class DriverFacts:
     gpus: tuple[GpuFacts, ...] = ()
     lost: tuple[str, ...] = ()
     """One sentence for each GPU that does not answer."""
-    refused_pairs: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
-    """`0-1` to the code by which the driver refuses peer access, as `nvidia-smi topo -p2p` prints it."""
+    peer_access: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
+    """`0-1` to what the driver says of reading each other's memory, as `nvidia-smi topo -p2p` prints it: `OK`, or the
+    code of a refusal. Pairs of all GPUs, those that may not be used too; a missing one is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

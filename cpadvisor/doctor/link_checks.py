@@ -1,6 +1,7 @@
 """The links between the GPUs: NVLink or PCIe, peer access, and what may redirect it. Card rows K5, T3, L2, D2."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.facts import DriverFacts, MachineFacts
@@ -9,6 +10,7 @@ from cpadvisor.node import Node, is_nvlink
 from cpadvisor.units import DASH
 
 LINK_ROWS = ("K5", "T3", "L2", "D2")
+P2P_ROWS = ("K5", "D2")
 
 _P2P_MEANING = {
     "CNS": "the chipset does not support it",
@@ -55,16 +57,37 @@ def _links(node: Node) -> Iterator[Diagnosis]:
 
 
 def _peer_access(driver: DriverFacts, node: Node) -> Diagnosis:
-    pairs = len(node.gpus) * (len(node.gpus) - 1) // 2
-    if not driver.refused_pairs:
-        evidence = f"{pairs} of {pairs} pairs may read each other's memory (nvmlDeviceGetP2PStatus)"
-        return Diagnosis(rule="p2p", severity="ok", title="peer access works", evidence=evidence, card=("K5", "D2"))
-    seen = ", ".join(f"GPU{pair.replace('-', '–GPU')} {code}" for pair, code in driver.refused_pairs.items())
-    code = next(iter(driver.refused_pairs.values()))
+    pairs = [f"{first}-{second}" for first, second in combinations(sorted(node.indices), 2)]
+    said = {pair: driver.peer_access[pair] for pair in pairs if pair in driver.peer_access}
+    refused = {pair: code for pair, code in said.items() if code != "OK"}
+    if not said:
+        return _peer_access_unknown(len(pairs))
+    if not refused:
+        evidence = f"{len(said)} of {len(pairs)} pairs may read each other's memory (nvmlDeviceGetP2PStatus)"
+        rest = "" if len(said) == len(pairs) else "; the driver says nothing of the others"
+        return Diagnosis(rule="p2p", severity="ok", title="peer access works", evidence=evidence + rest, card=P2P_ROWS)
+    return _peer_access_refused(refused, len(pairs))
+
+
+def _peer_access_unknown(pairs: int) -> Diagnosis:
+    return Diagnosis(
+        rule="p2p",
+        severity="note",
+        title="peer access is not known",
+        evidence=f"the driver says of none of {pairs} pairs whether they may read each other's memory "
+        "(nvmlDeviceGetP2PStatus)",
+        mends=(Mend(text="see what nvidia-smi says", command="nvidia-smi topo -p2p r"),),
+        card=P2P_ROWS,
+    )
+
+
+def _peer_access_refused(refused: Mapping[str, str], pairs: int) -> Diagnosis:
+    seen = ", ".join(f"GPU{pair.replace('-', '–GPU')} {code}" for pair, code in refused.items())
+    code = next(iter(refused.values()))
     return Diagnosis(
         rule="p2p",
         severity="warning",
-        title=f"no peer access on {len(driver.refused_pairs)} of {pairs} pairs",
+        title=f"no peer access on {len(refused)} of {pairs} pairs",
         evidence=f"{seen}: {_P2P_MEANING.get(code, 'the driver does not say why')}",
         effect="NCCL copies through the host's memory there, at about 0.4 of the PCIe rate, or hangs on some drivers",
         mends=(
@@ -77,7 +100,7 @@ def _peer_access(driver: DriverFacts, node: Node) -> Diagnosis:
                 command="export NCCL_P2P_DISABLE=1",
             ),
         ),
-        card=("K5", "D2"),
+        card=P2P_ROWS,
     )
 
 

@@ -98,7 +98,7 @@ def _versions(library: Any) -> dict[str, Any]:
             "cuda": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
             "gpus": tuple(_gpu(session, device.index, device.handle) for device in devices),
             "lost": tuple(lost),
-            "refused_pairs": _refused_pairs(session, devices),
+            "peer_access": _peer_access(session, devices),
         }
     finally:
         session.ask("nvmlShutdown")
@@ -117,17 +117,18 @@ def _gpu(session: Session, index: int, handle: Any) -> GpuFacts:
     )
 
 
-def _refused_pairs(session: Session, devices: Sequence[Any]) -> dict[str, str]:
-    """Pairs between which the driver refuses to read memory."""
+def _peer_access(session: Session, devices: Sequence[Any]) -> dict[str, str]:
+    """What the driver says of each pair's reading of memory; pairs of which it says nothing are left out."""
     from cpadvisor.probe.nvml_links import P2P_CODES, P2P_OK, P2P_READ
 
-    refused: dict[str, str] = {}
+    codes = {**P2P_CODES, P2P_OK: "OK"}
+    found: dict[str, str] = {}
     for place, second in enumerate(devices):
         for first in devices[:place]:
             status = session.ask("nvmlDeviceGetP2PStatus", first.handle, second.handle, P2P_READ)
-            if status not in (None, P2P_OK):
-                refused[f"{first.index}-{second.index}"] = P2P_CODES.get(status, "U")
-    return refused
+            if status is not None:
+                found[f"{first.index}-{second.index}"] = codes.get(status, "U")
+    return found
 
 
 def host_facts(runs_root: Path) -> HostFacts:

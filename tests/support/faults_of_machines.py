@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from sound_subjects import sound_machine, with_driver, with_host, with_torch
+from sound_subjects import peer_access, sound_machine, with_driver, with_host, with_torch
 
 from cpadvisor.doctor.facts import Answer, GpuFacts, LibraryFacts
 from cpadvisor.node import Holder
@@ -95,7 +95,7 @@ ON_A_NODE = [
     ),
     (
         "peer access is refused",
-        lambda: with_driver(sound_machine(), refused_pairs={"0-1": "CNS", "0-2": "CNS"}),
+        lambda: with_driver(sound_machine(), peer_access=peer_access(_0_1="CNS", _0_2="CNS")),
         "p2p",
         "warning",
         ("D2",),

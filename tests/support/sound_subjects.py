@@ -37,6 +37,12 @@ TORCH = {
 WHEELS = {"torch": "2.13.0", "nvidia-cudnn-cu13": "9.19.0.56", "nvidia-nccl-cu13": "2.29.7"}
 
 
+def peer_access(**refused: str) -> dict[str, str]:
+    """Every pair of eight GPUs reads the other's memory; `_0_1="CNS"` refuses it to one."""
+    codes = {pair.strip("_").replace("_", "-"): code for pair, code in refused.items()}
+    return {f"{a}-{b}": "OK" for b in range(8) for a in range(b)} | codes
+
+
 def sound_machine() -> MachineFacts:
     """Eight H100 on NVSwitch, everything installed, nothing in the way."""
     node = replace(load_node("dgx-h100"), source="nvml")
@@ -46,6 +52,7 @@ def sound_machine() -> MachineFacts:
             driver="580.95.05",
             nvml="13.580.95",
             cuda="13.0",
+            peer_access=peer_access(),
             gpus=tuple(
                 GpuFacts(index=index, persistence=True, uncorrected_errors=0, remap_failed=False) for index in range(8)
             ),

@@ -58,10 +58,17 @@ def test_a_lost_gpu_is_told_beside_those_that_answer():
     assert facts.lost == ("GPU1 does not answer (GPU is lost) and is left out; `dmesg` may name the Xid",)
 
 
-def test_pairs_without_peer_access_are_named_by_their_code():
+def test_each_pair_of_gpus_has_what_the_driver_says_of_its_peer_access():
     pcie = {"name": "NVIDIA GeForce RTX 4090"}
     facts = seen([pcie, pcie, pcie], p2p=lambda a, b, kind: 1 if (a, b) == (0, 2) else 0)
-    assert facts.refused_pairs == {"0-2": "CNS"}
+    assert facts.peer_access == {"0-1": "OK", "0-2": "CNS", "1-2": "OK"}
+
+
+def test_a_pair_of_which_the_driver_says_nothing_is_left_out():
+    def silent(first, second, kind):
+        raise NVMLError("Not Supported")
+
+    assert seen([{"name": "NVIDIA GeForce RTX 4090"}] * 2, p2p=silent).peer_access == {}
 
 
 def test_a_gpu_in_slices_is_marked_and_no_other():

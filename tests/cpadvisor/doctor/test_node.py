@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from faults_of_machines import held, links, variables
-from sound_subjects import sound_machine, with_driver, with_torch
+from sound_subjects import peer_access, sound_machine, with_driver, with_torch
 
 from cpadvisor.doctor.facts import DriverFacts, MachineFacts
 from cpadvisor.doctor.node import examine_node, judge_machine
@@ -89,6 +89,34 @@ def test_each_fault_of_the_links_is_told_apart():
     told = {one.rule: one.evidence for one in found if one.rule.startswith("nvlink")}
     assert "GPU5 fell off NVLink" in told["nvlink"]
     assert any("GPU2" in evidence for rule, evidence in told.items() if rule != "nvlink")
+
+
+def seeing(*gpus, **access):
+    """A machine whose driver tells of eight GPUs, of which these may be used."""
+    facts = sound_machine()
+    node = facts.driver.node
+    assert node is not None
+    return replace(facts, driver=replace(facts.driver, node=node.subset(gpus), **access))
+
+
+def test_peer_access_is_counted_among_the_gpus_that_may_be_used():
+    one = judged(seeing(2, 3, 5, peer_access=peer_access(_0_1="CNS", _2_5="TNS", _5_7="CNS")))["p2p"]
+    assert (one.title, one.evidence) == (
+        "no peer access on 1 of 3 pairs",
+        "GPU2–GPU5 TNS: the topology does not support it",
+    )
+    others = judged(seeing(2, 3, peer_access=peer_access(_0_1="CNS")))["p2p"]
+    assert (others.severity, others.evidence) == (
+        "ok",
+        "1 of 1 pairs may read each other's memory (nvmlDeviceGetP2PStatus)",
+    )
+
+
+def test_peer_access_of_which_the_driver_says_nothing_is_not_known():
+    one = judged(seeing(2, 3, peer_access={"0-1": "OK"}))["p2p"]
+    assert (one.severity, one.title) == ("note", "peer access is not known")
+    half = judged(seeing(0, 1, 2, peer_access={"0-1": "OK"}))["p2p"]
+    assert half.severity == "ok" and half.evidence.startswith("1 of 3 pairs")
 
 
 @pytest.mark.parametrize(
