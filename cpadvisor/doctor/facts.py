@@ -65,8 +65,11 @@ class HostFacts:
     load: float = 0.0
     """Processes that ran or wanted to over the last minute, on the average."""
     memory_bytes: int | None = None
+    available_bytes: int | None = None
+    """What the host can give without swapping: MemAvailable."""
     cgroup_limit_bytes: int | None = None
     cgroup_used_bytes: int | None = None
+    """Without the pages of files that the kernel gives back on demand."""
     shm_bytes: int | None = None
     shm_free_bytes: int | None = None
     runs_root: str = ""

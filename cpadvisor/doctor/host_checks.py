@@ -152,28 +152,49 @@ def _amount(value: int | None) -> str:
 
 
 def _memory(host: HostFacts, *, ranks: int) -> Iterator[Diagnosis]:
-    total = host.cgroup_limit_bytes or host.memory_bytes
-    if total is None:
+    free = _memory_left(host)
+    if free is None:
         return
-    known = host.cgroup_used_bytes if host.cgroup_limit_bytes else None
-    used = known or 0
-    what = "the container may use" if host.cgroup_limit_bytes else "the host has"
     count, each = (ranks, RANK_HOST_BYTES) if ranks else (CPU_PROCESSES, CPU_PROCESS_BYTES)
     need, who = count * each, "ranks on GPUs" if ranks else "CPU processes"
     needs = f"{count} x {format_bytes(each)} for {who}"
-    taken = "" if known is None else f", {format_bytes(known)} used"
-    seen = f"{what} {format_bytes(total)}{taken}; {needs} are {format_bytes(need)}"
-    if total - used >= need:
+    seen = f"{_memory_seen(host)}; {needs} are {format_bytes(need)}"
+    if free >= need:
         yield Diagnosis(rule="host-memory", severity="ok", title="host memory suffices", evidence=seen)
         return
     yield Diagnosis(
         rule="host-memory",
         severity="warning",
-        title=f"{format_bytes(max(total - used, 0))} of host memory to give",
+        title=f"{format_bytes(free)} of host memory to give",
         evidence=seen,
         effect="the kernel ends a rank with SIGKILL while it loads weights, and says so only in its own log",
-        mends=(Mend(text="give the container more", command="docker update --memory 256g CONTAINER"),),
+        mends=tuple(_more_memory(host, need=need)),
     )
+
+
+def _memory_left(host: HostFacts) -> int | None:
+    """What a training may still take: the less of what its control group and the host leave."""
+    available = host.memory_bytes if host.available_bytes is None else host.available_bytes
+    left = [] if available is None else [available]
+    if host.cgroup_limit_bytes is not None:
+        left.append(max(host.cgroup_limit_bytes - (host.cgroup_used_bytes or 0), 0))
+    return min(left, default=None)
+
+
+def _memory_seen(host: HostFacts) -> str:
+    available = "" if host.available_bytes is None else f", {format_bytes(host.available_bytes)} available"
+    whole = f"the host has {format_bytes(host.memory_bytes)}{available}"
+    if host.cgroup_limit_bytes is None:
+        return whole
+    used = "" if host.cgroup_used_bytes is None else f", {format_bytes(host.cgroup_used_bytes)} used"
+    return f"the container may use {format_bytes(host.cgroup_limit_bytes)}{used}; {whole}"
+
+
+def _more_memory(host: HostFacts, *, need: int) -> Iterator[Mend]:
+    if host.available_bytes is None or host.available_bytes < need:
+        yield Mend(text="see who holds the host's memory", command="ps -eo pid,user,rss,comm --sort=-rss | head")
+    if host.cgroup_limit_bytes is not None:
+        yield Mend(text="give the container more", command="docker update --memory 256g CONTAINER")
 
 
 def _disk(host: HostFacts) -> Iterator[Diagnosis]:

@@ -17,10 +17,11 @@ from cpadvisor.probe.nvml_session import Session
 
 CGROUP = Path("/sys/fs/cgroup")
 _MEMORY_FILES = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
-"""Limit and use of memory in versions 2 and 1 of control groups."""
+"""Limit and use of memory, and where the use says how much of it are pages of files that are given back on demand,
+in versions 2 and 1 of control groups."""
 _LIMITS = ("nofile", "memlock", "nproc", "core")
 _NCCL_FILES = (Path("/etc/nccl.conf"), Path("~/.nccl.conf"))
 _UNCORRECTED, _VOLATILE = 1, 0
@@ -135,8 +136,8 @@ def host_facts(runs_root: Path) -> HostFacts:
     """The operating system, read where Linux keeps it."""
     import psutil
 
-    total = psutil.virtual_memory().total
-    group = group_memory(total)
+    memory = psutil.virtual_memory()
+    group = group_memory(memory.total)
     shm, runs = _space(Path("/dev/shm")), _space(runs_root)
     address, unresolved = _resolve()
     limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}")) for name in _LIMITS}
@@ -144,7 +145,8 @@ def host_facts(runs_root: Path) -> HostFacts:
         hostname=socket.gethostname(),
         cpus=len(os.sched_getaffinity(0)),
         load=os.getloadavg()[0],
-        memory_bytes=total,
+        memory_bytes=memory.total,
+        available_bytes=memory.available,
         cgroup_limit_bytes=group[0],
         cgroup_used_bytes=group[1],
         shm_bytes=shm[0],
@@ -183,12 +185,18 @@ def group_memory(total: int, *, own: str | None = None) -> tuple[int | None, int
     """
     found: list[tuple[int, int | None]] = []
     for folder in _groups(_text(Path("/proc/self/cgroup")) if own is None else own):
-        for limit_name, use_name in _MEMORY_FILES:
+        for limit_name, use_name, stat_name, cache_key in _MEMORY_FILES:
             limit = _text(folder / limit_name)
             if limit.isdigit() and int(limit) < total:
-                use = _text(folder / use_name)
-                found.append((int(limit), int(use) if use.isdigit() else None))
+                use, cache = _text(folder / use_name), _entry(_text(folder / stat_name), cache_key)
+                found.append((int(limit), max(int(use) - cache, 0) if use.isdigit() else None))
     return min(found, key=lambda pair: pair[0], default=(None, None))
+
+
+def _entry(stat: str, key: str) -> int:
+    """One number of a memory.stat, whose lines are `inactive_file 4096`; 0 where it is not there."""
+    pairs = (line.partition(" ") for line in stat.splitlines())
+    return next((int(value) for name, _, value in pairs if name == key and value.isdigit()), 0)
 
 
 def _groups(own: str) -> Iterator[Path]:

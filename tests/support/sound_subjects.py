@@ -63,6 +63,7 @@ def sound_machine() -> MachineFacts:
             cpus=112,
             load=2.0,
             memory_bytes=2048 * GIB,
+            available_bytes=1900 * GIB,
             shm_bytes=1024 * GIB,
             shm_free_bytes=1024 * GIB,
             runs_root="/runs",

@@ -98,7 +98,7 @@ def test_what_the_driver_says_survives_the_way_through_a_child():
 
 def test_this_operating_system_is_read(tmp_path):
     facts = look.host_facts(tmp_path / "not" / "there" / "yet")
-    assert facts.cpus >= 1 and (facts.memory_bytes or 0) > 0
+    assert facts.cpus >= 1 and (facts.memory_bytes or 0) > (facts.available_bytes or 0) > 0
     assert facts.runs_free_bytes is not None, "the folder that is there decides"
     assert set(facts.limits) == {"nofile", "memlock", "nproc", "core"}
     assert facts.loopback_error is None
@@ -132,9 +132,18 @@ def test_the_tightest_control_group_limits_memory(limits, told, tmp_path, monkey
     assert look.group_memory(100, own="0::/slurm/job_7\n") == told
 
 
+def test_pages_of_files_that_are_given_back_on_demand_are_no_use_of_memory(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text("64\n")
+    (tmp_path / "memory.current").write_text("60\n")
+    (tmp_path / "memory.stat").write_text("anon 10\ninactive_anon 7\nactive_file 3\ninactive_file 45\n")
+    monkeypatch.setattr(look, "CGROUP", tmp_path)
+    assert look.group_memory(100, own="0::/\n") == (64, 15)
+
+
 def test_version_1_of_control_groups_is_read_too(tmp_path, monkeypatch):
     (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 2\n")
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("64\n")
     (tmp_path / "memory" / "memory.usage_in_bytes").write_text("5\n")
     monkeypatch.setattr(look, "CGROUP", tmp_path)
-    assert look.group_memory(100, own="4:memory:/docker/abc\n") == (64, 5)
+    assert look.group_memory(100, own="4:memory:/docker/abc\n") == (64, 3)
