@@ -1,6 +1,7 @@
 """The interpreter that trains: torch, the GPU through it, NCCL, cuDNN, flash-attn and the readers of weights."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -91,26 +92,31 @@ def _torch(libraries: LibraryFacts, torch: Mapping[str, Any]) -> Diagnosis:
 def _cuda(facts: MachineFacts, torch: Mapping[str, Any]) -> Diagnosis:
     node = facts.driver.node
     there = len(node.gpus) if node is not None else 0
-    title, effect, mend = "", "", Mend(text="install a build for CUDA", command="pip install torch")
-    if torch["cuda"] is None:
-        title, effect = f"torch {torch['version']} has no CUDA", "it trains on the CPU beside idle GPUs"
-    elif _version(facts.driver.cuda or "") and _version(str(torch["cuda"]))[:1] > _version(facts.driver.cuda or "")[:1]:
-        title = f"torch is built for CUDA {torch['cuda']}, the driver runs {facts.driver.cuda}"
-        effect, mend = "no kernel starts", Mend(text="a newer driver, or a torch built for an older CUDA")
-    elif not torch["available"]:
-        title, effect = "torch sees no GPU", "it trains on the CPU, or not at all"
-        mend = Mend(text="see what CUDA itself says", command="python -c 'import torch; torch.zeros(1).cuda()'")
-    elif torch.get("error"):
-        title, effect = "the first product on a GPU fails", "so will the training"
-        mend = Mend(text="see who holds the GPU, and its errors", command="nvidia-smi")
     builds = f"CUDA build {torch['cuda'] or 'none'}, driver {facts.driver.cuda or DASH}"
     seen = f"{torch['devices']} of {there} GPUs by torch, {builds}"
-    if title:
-        why = f"; {torch['error']}" if torch.get("error") else ""
-        return Diagnosis(rule="cuda", severity="error", title=title, evidence=seen + why, effect=effect, mends=(mend,))
-    return Diagnosis(
-        rule="cuda", severity="ok", title="torch computes on the GPUs", evidence=f"{seen}; a bf16 product is right"
-    )
+    if torch["available"] and not torch.get("error"):
+        evidence = f"{seen}; a bf16 product is right"
+        return Diagnosis(rule="cuda", severity="ok", title="torch computes on the GPUs", evidence=evidence)
+    title, effect, mend = _why_no_product(facts, torch)
+    why = f"; {torch['error']}" if torch.get("error") else ""
+    return Diagnosis(rule="cuda", severity="error", title=title, evidence=seen + why, effect=effect, mends=(mend,))
+
+
+def _why_no_product(facts: MachineFacts, torch: Mapping[str, Any]) -> tuple[str, str, Mend]:
+    """Title, effect and mend where the product failed or could not be made."""
+    python, runs = shlex.quote(facts.libraries.python or "python"), facts.driver.cuda
+    if torch["cuda"] is None:
+        mend = Mend(text="install a build for CUDA", command="pip install torch")
+        return f"torch {torch['version']} has no CUDA", "it trains on the CPU beside idle GPUs", mend
+    if _version(runs or "") and _version(str(torch["cuda"]))[:1] > _version(runs or "")[:1]:
+        title = f"torch is built for CUDA {torch['cuda']}, the driver runs {runs}"
+        return title, "no kernel starts", Mend(text="a newer driver, or a torch built for an older CUDA")
+    if not torch["available"]:
+        asked = f"{python} -c 'import torch; torch.zeros(1).cuda()'"
+        effect = "it trains on the CPU, or not at all"
+        return "torch sees no GPU", effect, Mend(text="see what CUDA itself says", command=asked)
+    mend = Mend(text="see who holds the GPU, and its errors", command="nvidia-smi")
+    return "the first product on a GPU fails", "so will the training", mend
 
 
 def _nccl(libraries: LibraryFacts, torch: Mapping[str, Any]) -> Iterator[Diagnosis]:

@@ -220,7 +220,7 @@ ON_A_NODE = [
     ),
     (
         "torch newer than the driver",
-        lambda: with_driver(sound_machine(), cuda="12.4"),
+        lambda: with_torch(with_driver(sound_machine(), cuda="12.4"), available=False, devices=0),
         "cuda",
         "error",
         (),

@@ -165,3 +165,17 @@ def test_this_very_machine_is_examined_for_real(tmp_path):
 
 def test_a_machine_of_which_nothing_is_known_is_judged_without_a_crash():
     assert judged(MachineFacts())["driver"].severity == "note"
+
+
+def test_a_product_that_came_out_right_counts_more_than_the_versions():
+    one = judged(with_driver(sound_machine(), cuda="12.4"))["cuda"]
+    assert (one.severity, one.title) == ("ok", "torch computes on the GPUs")
+    assert one.evidence == "8 of 8 GPUs by torch, CUDA build 13.0, driver 12.4; a bf16 product is right"
+
+
+def test_where_the_product_fails_the_versions_say_why():
+    one = judged(with_torch(with_driver(sound_machine(), cuda="12.4"), error="AcceleratorError: no kernel image"))[
+        "cuda"
+    ]
+    assert one.title == "torch is built for CUDA 13.0, the driver runs 12.4"
+    assert one.evidence.endswith("; AcceleratorError: no kernel image")
