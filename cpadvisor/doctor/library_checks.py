@@ -20,6 +20,10 @@ FLASH = {
 """Rule to the module that is imported and the function that it has to have."""
 READERS = ("safetensors", "tokenizers")
 
+_INDEX = "https://download.pytorch.org/whl/"
+_BUILDS = {12: "cu126", 13: "cu130"}
+"""Builds of torch 2.11 to 2.13 that every driver of a CUDA major runs (minor version compatibility)."""
+
 
 def library_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
     """All of them; without an interpreter that has torch, the one line that says so."""
@@ -34,10 +38,22 @@ def library_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
     yield _torch(libraries, torch)
     if gpus:
         yield _cuda(facts, torch)
-        yield from _nccl(libraries, torch)
+        yield from _nccl(facts, torch)
         yield from _cudnn(libraries, torch)
         yield from _flash(libraries)
     yield from _readers(libraries)
+
+
+def _pip(python: str) -> str:
+    return f"{shlex.quote(python)} -m pip install"
+
+
+def _other_torch(python: str, runs: str | None, words: str) -> Mend:
+    """Replaces the torch that is installed: `pip install torch` alone leaves it as it is."""
+    build = _BUILDS.get(next(iter(_version(runs or "")), 0))
+    index = f" --index-url {_INDEX}{build}" if build else ""
+    where = "" if build else f"; --index-url {_INDEX}cu… names one for an older driver"
+    return Mend(text=words + where, command=f"{_pip(python)} --force-reinstall torch{index}")
 
 
 def _no_python(libraries: LibraryFacts, *, gpus: bool) -> Diagnosis:
@@ -64,7 +80,7 @@ def _torch_fails(libraries: LibraryFacts) -> Diagnosis:
         title="torch does not import",
         evidence=f"{libraries.python}, in a child with {answer.given_s:g} s: {answer.why}",
         effect="nothing trains with this interpreter",
-        mends=(Mend(text="install it anew", command=f"{libraries.python} -m pip install --force-reinstall torch"),),
+        mends=(Mend(text="install it anew", command=f"{_pip(libraries.python or 'python')} --force-reinstall torch"),),
     )
 
 
@@ -83,7 +99,7 @@ def _torch(libraries: LibraryFacts, torch: Mapping[str, Any]) -> Diagnosis:
             evidence=f"{seen}; the bundled trainer is written for {oldest} and newer",
             effect="operators that the trainer calls may be missing",
             mends=(
-                Mend(text="bring it up to date", command=f"{libraries.python} -m pip install -U 'torch>={oldest}'"),
+                Mend(text="bring it up to date", command=f"{_pip(libraries.python or 'python')} -U 'torch>={oldest}'"),
             ),
         )
     return Diagnosis(rule="torch", severity="ok", title=f"torch {torch['version']}", evidence=seen)
@@ -104,23 +120,23 @@ def _cuda(facts: MachineFacts, torch: Mapping[str, Any]) -> Diagnosis:
 
 def _why_no_product(facts: MachineFacts, torch: Mapping[str, Any]) -> tuple[str, str, Mend]:
     """Title, effect and mend where the product failed or could not be made."""
-    python, runs = shlex.quote(facts.libraries.python or "python"), facts.driver.cuda
+    python, runs = facts.libraries.python or "python", facts.driver.cuda
     if torch["cuda"] is None:
-        mend = Mend(text="install a build for CUDA", command="pip install torch")
+        mend = _other_torch(python, runs, "install a build for CUDA in its place")
         return f"torch {torch['version']} has no CUDA", "it trains on the CPU beside idle GPUs", mend
     if _version(runs or "") and _version(str(torch["cuda"]))[:1] > _version(runs or "")[:1]:
         title = f"torch is built for CUDA {torch['cuda']}, the driver runs {runs}"
-        return title, "no kernel starts", Mend(text="a newer driver, or a torch built for an older CUDA")
+        return title, "no kernel starts", _other_torch(python, runs, "install a newer driver, or an older build")
     if not torch["available"]:
-        asked = f"{python} -c 'import torch; torch.zeros(1).cuda()'"
+        asked = f"{shlex.quote(python)} -c 'import torch; torch.zeros(1).cuda()'"
         effect = "it trains on the CPU, or not at all"
         return "torch sees no GPU", effect, Mend(text="see what CUDA itself says", command=asked)
     mend = Mend(text="see who holds the GPU, and its errors", command="nvidia-smi")
     return "the first product on a GPU fails", "so will the training", mend
 
 
-def _nccl(libraries: LibraryFacts, torch: Mapping[str, Any]) -> Iterator[Diagnosis]:
-    version = torch.get("nccl")
+def _nccl(facts: MachineFacts, torch: Mapping[str, Any]) -> Iterator[Diagnosis]:
+    version, libraries = torch.get("nccl"), facts.libraries
     if version is None:
         if torch["cuda"] is not None and torch.get("nccl_built") is False:
             evidence = f"torch {torch['version']} is built without NCCL"
@@ -130,7 +146,7 @@ def _nccl(libraries: LibraryFacts, torch: Mapping[str, Any]) -> Iterator[Diagnos
                 title="no NCCL",
                 evidence=evidence,
                 effect="GPUs cannot exchange anything: no run on more than one",
-                mends=(Mend(text="install a build that has it", command="pip install torch"),),
+                mends=(_other_torch(libraries.python or "python", facts.driver.cuda, "install a build that has it"),),
             )
         return
     yield from _shadowed("nccl", libraries, torch, loaded=tuple(version))
@@ -180,16 +196,31 @@ def _flash(libraries: LibraryFacts) -> Iterator[Diagnosis]:
             card=("L1",),
         )
     for rule, answer in tried.items():
-        yield _imports(
-            rule, answer, "attention falls back to a slower kernel, about half as fast on Hopper", ("L1", "C7")
-        )
+        effect = "attention falls back to a slower kernel, about half as fast on Hopper"
+        yield _imports(rule, answer, effect, _flash_mend(rule, libraries.python or "python"), ("L1", "C7"))
+
+
+def _flash_mend(rule: str, python: str) -> Mend:
+    """How PyPI has it: 2 as flash-attn, which is compiled against torch, 4 as flash-attn-4; 3 is built from its source.
+
+    Without --no-deps pip would install another torch, too, and without --no-cache-dir the wheel that it built before.
+    """
+    if rule == "flash-attn-3":
+        return Mend(text="build it against this torch: the folder hopper of github.com/Dao-AILab/flash-attention")
+    again = f"{_pip(python)} --force-reinstall --no-deps"
+    if rule == "flash-attn-4":
+        return Mend(text="install it anew", command=f"{again} 'flash-attn-4>=4.0.0b1'")
+    return Mend(text="build it against this torch", command=f"{again} --no-cache-dir --no-build-isolation flash-attn")
 
 
 def _readers(libraries: LibraryFacts) -> Iterator[Diagnosis]:
     for module in READERS:
         answer = libraries.imports.get(module)
         if answer is not None:
-            yield _imports(module, answer, "pretrained weights or text cannot be read", ())
+            mend = Mend(
+                text="install it anew", command=f"{_pip(libraries.python or 'python')} --force-reinstall {module}"
+            )
+            yield _imports(module, answer, "pretrained weights or text cannot be read", mend, ())
         else:
             yield Diagnosis(
                 rule=module,
@@ -197,11 +228,11 @@ def _readers(libraries: LibraryFacts) -> Iterator[Diagnosis]:
                 title=f"{module} is not installed",
                 evidence=f"{libraries.python} has no {module}",
                 effect="pretrained weights or text cannot be read; random weights and bytes work",
-                mends=(Mend(text="install it", command=f"{libraries.python} -m pip install {module}"),),
+                mends=(Mend(text="install it", command=f"{_pip(libraries.python or 'python')} {module}"),),
             )
 
 
-def _imports(rule: str, answer: Answer, effect: str, card: tuple[str, ...]) -> Diagnosis:
+def _imports(rule: str, answer: Answer, effect: str, mend: Mend, card: tuple[str, ...]) -> Diagnosis:
     given = f"in a child with {answer.given_s:g} s"
     if answer.data is not None:
         version = answer.data.get("version") or ""
@@ -213,11 +244,7 @@ def _imports(rule: str, answer: Answer, effect: str, card: tuple[str, ...]) -> D
         title=f"{rule} is installed and does not import",
         evidence=f"{given}: {answer.why}",
         effect=effect,
-        mends=(
-            Mend(
-                text="build it against this torch", command=f"pip install --no-build-isolation --force-reinstall {rule}"
-            ),
-        ),
+        mends=(mend,),
         card=card,
     )
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from faults_of_machines import held, links, variables
+from faults_of_machines import held, imports, links, variables
 from sound_subjects import peer_access, sound_machine, with_driver, with_torch
 
 from cpadvisor.doctor.facts import DriverFacts, MachineFacts
@@ -179,3 +179,44 @@ def test_where_the_product_fails_the_versions_say_why():
     ]
     assert one.title == "torch is built for CUDA 13.0, the driver runs 12.4"
     assert one.evidence.endswith("; AcceleratorError: no kernel image")
+
+
+def in_a_folder_with_a_blank(facts):
+    return replace(facts, libraries=replace(facts.libraries, python="/my venv/bin/python"))
+
+
+PIP = "'/my venv/bin/python' -m pip install"
+
+
+@pytest.mark.parametrize(
+    ("rule", "module", "command"),
+    [
+        (
+            "flash-attn-2",
+            "flash_attn",
+            f"{PIP} --force-reinstall --no-deps --no-cache-dir --no-build-isolation flash-attn",
+        ),
+        ("flash-attn-3", "flash_attn_interface", None),
+        ("flash-attn-4", "flash_attn.cute", f"{PIP} --force-reinstall --no-deps 'flash-attn-4>=4.0.0b1'"),
+        ("safetensors", "safetensors", f"{PIP} --force-reinstall safetensors"),
+    ],
+)
+def test_what_does_not_import_is_installed_anew_by_its_name_on_pypi(rule, module, command):
+    one = judged(in_a_folder_with_a_blank(imports(module, "undefined symbol")))[rule]
+    assert (one.severity, one.mends[0].command) == ("warning", command)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "index"),
+    [
+        ("13.1", " --index-url https://download.pytorch.org/whl/cu130"),
+        ("12.4", " --index-url https://download.pytorch.org/whl/cu126"),
+        ("11.8", ""),
+        (None, ""),
+    ],
+)
+def test_a_torch_without_cuda_is_replaced_by_one_that_the_driver_runs(cuda, index):
+    facts = with_torch(with_driver(sound_machine(), cuda=cuda), version="2.13.0+cpu", cuda=None, available=False)
+    mend = judged(in_a_folder_with_a_blank(facts))["cuda"].mends[0]
+    assert mend.command == f"{PIP} --force-reinstall torch{index}"
+    assert ("--index-url" in mend.text) is (index == "")
