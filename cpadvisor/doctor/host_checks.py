@@ -1,6 +1,6 @@
 """The operating system around a training: shared memory, limits, memory, disk, names and ports."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.facts import HostFacts, MachineFacts
@@ -14,6 +14,8 @@ SHM_BYTES = GIB
 LEAST_FILES = 1024
 """Descriptors of a process: sockets of every communicator, workers of the data loader, shards. An estimate."""
 GOOD_FILES = 4096
+GOOD_LIMIT = 65536
+"""What a limit is raised to: far from the end, and no more than most hard limits."""
 LEAST_PROCESSES = 4096
 """Processes and threads of a user: OpenMP, NCCL's proxies and loaders take hundreds a rank. An estimate."""
 
@@ -94,23 +96,20 @@ def _files(host: HostFacts) -> Iterator[Diagnosis]:
             title=f"{files} open files a process",
             evidence=f"ulimit -n is {files}; {GOOD_FILES} is enough for 8 ranks with loaders",
             effect="a run ends with `Too many open files`, often only when it saves",
-            mends=(
-                Mend(text="raise it in this shell", command=f"ulimit -n {_within(host.hard_limits, 'nofile', 65536)}"),
-            ),
+            mends=tuple(_raised(host, "nofile", flag="n", enough=GOOD_FILES)),
         )
 
 
 def _processes(host: HostFacts) -> Iterator[Diagnosis]:
     processes = host.limits.get("nproc")
     if processes is not None and processes < LEAST_PROCESSES:
-        wanted = _within(host.hard_limits, "nproc", 65536)
         yield Diagnosis(
             rule="nproc",
             severity="warning",
             title=f"{processes} processes and threads",
             evidence=f"ulimit -u is {processes}; ranks, loaders and OpenMP take {LEAST_PROCESSES}",
             effect="threads cannot be started: `Resource temporarily unavailable`",
-            mends=(Mend(text="raise it in this shell", command=f"ulimit -u {wanted}"),),
+            mends=tuple(_raised(host, "nproc", flag="u", enough=LEAST_PROCESSES)),
         )
 
 
@@ -141,10 +140,19 @@ def _cores(host: HostFacts, *, gpus: bool) -> Iterator[Diagnosis]:
         )
 
 
-def _within(hard: Mapping[str, int | None], name: str, wanted: int) -> int:
-    """What may be asked for below the hard limit."""
-    limit = hard.get(name)
-    return wanted if limit is None else min(wanted, limit)
+def _raised(host: HostFacts, name: str, *, flag: str, enough: int) -> Iterator[Mend]:
+    """The soft limit as far as the hard one lets it, and the hard one where that is too low itself."""
+    soft, hard = host.limits.get(name) or 0, host.hard_limits.get(name)
+    if hard is None or hard > soft:
+        reached = GOOD_LIMIT if hard is None else min(GOOD_LIMIT, hard)
+        yield Mend(text="raise it in this shell", command=f"ulimit -{flag} {reached}")
+    if hard is not None and hard < enough:
+        yield Mend(
+            text=f"raise the hard limit, {hard}, which root alone can: `* hard {name} {GOOD_LIMIT}` in "
+            f"/etc/security/limits.conf and a new login, Limit{name.upper()}={GOOD_LIMIT} of a systemd unit, or for a "
+            "container",
+            command=f"docker run --ulimit {name}={GOOD_LIMIT}:{GOOD_LIMIT} …",
+        )
 
 
 def _amount(value: int | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from faults_of_machines import held, imports, links, variables
-from sound_subjects import peer_access, sound_machine, with_driver, with_torch
+from sound_subjects import peer_access, sound_machine, with_driver, with_host, with_torch
 
 from cpadvisor.doctor.facts import DriverFacts, MachineFacts
 from cpadvisor.doctor.node import examine_node, judge_machine
@@ -220,3 +220,25 @@ def test_a_torch_without_cuda_is_replaced_by_one_that_the_driver_runs(cuda, inde
     mend = judged(in_a_folder_with_a_blank(facts))["cuda"].mends[0]
     assert mend.command == f"{PIP} --force-reinstall torch{index}"
     assert ("--index-url" in mend.text) is (index == "")
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "commands"),
+    [
+        (1024, 1_048_576, ["ulimit -n 65536"]),
+        (1024, None, ["ulimit -n 65536"]),
+        (1024, 2048, ["ulimit -n 2048", "docker run --ulimit nofile=65536:65536 …"]),
+        (1024, 1024, ["docker run --ulimit nofile=65536:65536 …"]),
+    ],
+)
+def test_a_limit_is_raised_as_far_as_the_hard_one_lets_it(soft, hard, commands):
+    facts = with_host(sound_machine(), limits={"nofile": soft}, hard_limits={"nofile": hard})
+    mends = judged(facts)["nofile"].mends
+    assert [mend.command for mend in mends] == commands
+    assert ("LimitNOFILE=65536" in mends[-1].text) is (len(commands) == 2 or soft == hard)
+
+
+def test_processes_are_limited_by_the_hard_limit_too():
+    mends = judged(with_host(sound_machine(), limits={"nproc": 512}, hard_limits={"nproc": 512}))["nproc"].mends
+    assert [mend.command for mend in mends] == ["docker run --ulimit nproc=65536:65536 …"]
+    assert "`* hard nproc 65536` in /etc/security/limits.conf" in mends[0].text
