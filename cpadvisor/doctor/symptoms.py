@@ -23,6 +23,7 @@ TREES: Mapping[str, tuple[str, ...]] = {
         "fsdp-missing",
         "holders",
         "host-memory",
+        "env.PYTORCH_ALLOC_CONF",
         "env.PYTORCH_CUDA_ALLOC_CONF",
         "L1.bf16",
         "D1",

@@ -19,6 +19,8 @@ class Harm:
     """None is `unset NAME`."""
     card: tuple[str, ...] = ()
     gpus_alone: bool = True
+    yields_to: str | None = None
+    """Another name of the setting, which wins where it is set."""
 
 
 def _is_on(value: str) -> bool:
@@ -127,7 +129,17 @@ HARMS = (
         card=("D2",),
     ),
     Harm(
+        name="PYTORCH_ALLOC_CONF",
+        harms=_is_odd_allocator,
+        severity="warning",
+        effect="the allocator fragments or waits: memory runs out before it is full",
+        good="expandable_segments:True keeps fragments small",
+        command="export PYTORCH_ALLOC_CONF=expandable_segments:True",
+        card=("D1",),
+    ),
+    Harm(
         name="PYTORCH_CUDA_ALLOC_CONF",
+        yields_to="PYTORCH_ALLOC_CONF",
         harms=_is_odd_allocator,
         severity="warning",
         effect="the allocator fragments or waits: memory runs out before it is full",
@@ -195,7 +207,7 @@ def variable_checks(
     """
     set_here = {**(files or {}), **environ}
     found = [harm for harm in HARMS if harm.name in set_here and harm.harms(set_here[harm.name])]
-    found = [harm for harm in found if gpus or not harm.gpus_alone]
+    found = [harm for harm in found if (gpus or not harm.gpus_alone) and harm.yields_to not in set_here]
     for harm in found:
         yield _diagnosis(harm, set_here[harm.name], where="" if harm.name in environ else " (in NCCL's settings file)")
     if not found:

@@ -64,7 +64,8 @@ def free_others(gpu: int | None) -> Knob:
 
 def whole_segments(launch: str, env: Mapping[str, str]) -> Knob | None:
     """Where fragments hold it: segments that grow, for the next `launch`. None where they do already."""
-    setting = "PYTORCH_CUDA_ALLOC_CONF"
+    newer, older = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+    setting = newer if newer in env else older  # torch reads the older name only where the newer one is not set
     if "expandable_segments:True" in env.get(setting, ""):
         return None
     return Knob(

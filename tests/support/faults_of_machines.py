@@ -300,6 +300,14 @@ ON_A_NODE = [
         "max_split_size_mb:16",
     ),
     (
+        "an allocator that fragments, by the newer name",
+        lambda: variables(PYTORCH_ALLOC_CONF="max_split_size_mb:16"),
+        "env.PYTORCH_ALLOC_CONF",
+        "warning",
+        ("D1",),
+        "max_split_size_mb:16",
+    ),
+    (
         "errors that nobody hears of",
         lambda: variables(TORCH_NCCL_ASYNC_ERROR_HANDLING="0"),
         "env.TORCH_NCCL_ASYNC_ERROR_HANDLING",

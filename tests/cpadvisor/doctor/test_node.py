@@ -156,6 +156,13 @@ def test_settings_of_the_allocator_that_waste_memory_are_told(value, harms):
     assert ("env.PYTORCH_CUDA_ALLOC_CONF" in judged(variables(PYTORCH_CUDA_ALLOC_CONF=value))) is harms
 
 
+def test_the_allocator_is_judged_by_the_name_that_wins():
+    good, odd = "expandable_segments:True", "expandable_segments:False"
+    assert judged(variables(PYTORCH_ALLOC_CONF=good, PYTORCH_CUDA_ALLOC_CONF=odd))["env"].severity == "ok"
+    told = {rule for rule in judged(variables(PYTORCH_ALLOC_CONF=odd, PYTORCH_CUDA_ALLOC_CONF=odd)) if "ALLOC" in rule}
+    assert told == {"env.PYTORCH_ALLOC_CONF"}
+
+
 def test_this_very_machine_is_examined_for_real(tmp_path):
     found = {one.rule: one for one in examine_node(runs=tmp_path, environ=os.environ)}
     assert "driver" in found and found["disk"].evidence.endswith("is enough to start")

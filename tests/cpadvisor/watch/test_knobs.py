@@ -99,3 +99,10 @@ def test_fragments_ask_for_segments_that_grow_unless_they_do() -> None:
     assert knob is not None
     assert knob.command == "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True cpadvisor launch --resume r"
     assert whole_segments("x", {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}) is None
+
+
+def test_segments_grow_by_the_newer_name_where_it_is_set_for_it_wins():
+    older = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    knob = whole_segments("x", {**older, "PYTORCH_ALLOC_CONF": "max_split_size_mb:64"})
+    assert knob is not None and knob.command == "PYTORCH_ALLOC_CONF=expandable_segments:True x"
+    assert whole_segments("x", {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}) is None
