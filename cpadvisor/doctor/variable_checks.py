@@ -206,13 +206,14 @@ def variable_checks(
     `files` are those of NCCL's own settings files, which the environment overrides.
     """
     set_here = {**(files or {}), **environ}
-    found = [harm for harm in HARMS if harm.name in set_here and harm.harms(set_here[harm.name])]
-    found = [harm for harm in found if (gpus or not harm.gpus_alone) and harm.yields_to not in set_here]
+    looked = [harm for harm in HARMS if (gpus or not harm.gpus_alone) and harm.yields_to not in set_here]
+    found = [harm for harm in looked if harm.name in set_here and harm.harms(set_here[harm.name])]
     for harm in found:
         yield _diagnosis(harm, set_here[harm.name], where="" if harm.name in environ else " (in NCCL's settings file)")
     if not found:
-        looked = f"{len(HARMS)} variables that can do harm: none does"
-        yield Diagnosis(rule="env", severity="ok", title="the environment does no harm", evidence=looked)
+        seen = ", ".join(harm.name for harm in looked) if len(looked) < 4 else f"{len(looked)} variables"
+        evidence = f"looked at {seen}" + ("" if gpus else "; what harms GPUs alone was left out")
+        yield Diagnosis(rule="env", severity="ok", title="the environment does no harm", evidence=evidence)
 
 
 def _diagnosis(harm: Harm, value: str, *, where: str) -> Diagnosis:

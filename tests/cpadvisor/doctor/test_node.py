@@ -9,6 +9,7 @@ from sound_subjects import peer_access, sound_machine, with_driver, with_host, w
 
 from cpadvisor.doctor.facts import DriverFacts, MachineFacts
 from cpadvisor.doctor.node import examine_node, judge_machine
+from cpadvisor.doctor.variable_checks import HARMS
 from cpadvisor.node import Holder
 from cpadvisor.units import GIB
 
@@ -132,6 +133,14 @@ def test_a_variable_that_hurts_gpus_alone_is_silent_without_them():
     facts = replace(without_gpus(), environ={"NCCL_P2P_DISABLE": "1", "OMP_NUM_THREADS": "1"})
     told = {one.rule for one in judge_machine(facts) if one.rule.startswith("env.")}
     assert told == {"env.OMP_NUM_THREADS"}
+
+
+def test_the_variables_that_were_looked_at_are_counted():
+    assert judged(sound_machine())["env"].evidence == f"looked at {len(HARMS)} variables"
+    newer = judged(variables(PYTORCH_ALLOC_CONF="expandable_segments:True"))["env"]
+    assert newer.evidence == f"looked at {len(HARMS) - 1} variables"
+    on_cpu = judged(replace(without_gpus(), environ={"NCCL_P2P_DISABLE": "1"}))["env"]
+    assert on_cpu.evidence == "looked at OMP_NUM_THREADS; what harms GPUs alone was left out"
 
 
 def test_the_environment_overrides_nccl_s_file():
