@@ -13,7 +13,7 @@ from cpadvisor.doctor.from_check import diagnoses_of
 from cpadvisor.doctor.gathering import gather_node
 from cpadvisor.doctor.memory_rows import disk_rows, memory_rows, unpredicted
 from cpadvisor.doctor.ring_rows import ring_rows
-from cpadvisor.doctor.situation import situate, wants_gpus
+from cpadvisor.doctor.situation import plan_command, situate, wants_gpus
 from cpadvisor.doctor.training_rows import split_evidence, training_rows
 from cpadvisor.doctor.variable_checks import variable_checks
 from cpadvisor.node import Node
@@ -100,8 +100,7 @@ def _gpus(config: Config, path: Path, machine: Node, missing: str | None) -> Ite
         yield Diagnosis(rule="gpus", severity="ok", title="GPUs for every rank", evidence=seen, card=("F1", "K1"))
         return
     others = want // config.degree("dp_shard")
-    name, tokens = config.values.get("base_model"), config.values.get("sequence_len")
-    mends = [Mend(text="plan for the GPUs that there are", command=f"cpadvisor plan --model {name} --seq {tokens}")]
+    mends = [Mend(text="plan for the GPUs that there are", command=plan_command(config))]
     if have % others == 0:
         shards = as_changes(config.with_shards(have // others))
         mends.insert(0, Mend(text=f"write dp_shard_size: {have // others}", changes=shards))

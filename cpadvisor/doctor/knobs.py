@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpadvisor.doctor.diagnosis import Mend
-from cpadvisor.doctor.situation import Situation, peak_of, syncs_each_batch
+from cpadvisor.doctor.situation import Situation, peak_of, plan_command, syncs_each_batch
 from cpadvisor.plan.advice import MemoryEstimate, StepEstimate
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import cp_method, ulysses_degree
@@ -110,9 +110,8 @@ def _mend(start: Turned, one: Turned, *, applies: bool) -> Mend:
 
 
 def _plan_anew(situation: Situation) -> Mend:
-    model, tokens = situation.problem.model.name, situation.candidate.sequence_len
     text = "no knob of this file is enough: look for another layout, more GPUs or a shorter sequence"
-    return Mend(text=text, command=f"cpadvisor plan --model {model} --seq {tokens}")
+    return Mend(text=text, command=plan_command(situation.config))
 
 
 def turned_changes(one: Turned) -> tuple[Change, ...]:

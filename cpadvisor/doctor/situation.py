@@ -1,10 +1,12 @@
 """A config on a machine, as the planner sees it: what it would need, over which links, in which time."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cpadvisor.check.subject import Config
+from cpadvisor.doctor.places import is_there
 from cpadvisor.errors import UsageError
 from cpadvisor.job import product_of
 from cpadvisor.model import ModelSpec
@@ -89,6 +91,17 @@ def wants_gpus(config: Config) -> bool | None:
     if config.values.get("bf16") is False:
         return config.values.get("tf32") is True
     return True if config.values.get("bf16") is True or config.is_axolotl else None
+
+
+def plan_command(config: Config) -> str | None:
+    """The command that plans this training anew; None where its model or its length is not known here."""
+    tokens = config.values.get("sequence_len")
+    named = (config.block("cpadvisor").get("model"), config.values.get("base_model"))
+    name = next((name for name in named if isinstance(name, str)), None)
+    if config.model is None or name is None or type(tokens) is not int:
+        return None
+    local = config.folder / name
+    return f"cpadvisor plan --model {shlex.quote(str(local) if is_there(local) else name)} --seq {tokens}"
 
 
 def situate(config: Config, machine: Node, *, is_example: bool = False) -> Situation | str:

@@ -1,11 +1,15 @@
 """A config judged for a machine: figures worked out for this very file."""
 
+import json
+
 import pytest
 from sound_subjects import TINY, write_config
 
+from cpadvisor.catalog import find_model
 from cpadvisor.doctor import config as doctor_config
 from cpadvisor.doctor.config import examine_config
 from cpadvisor.errors import ConfigError
+from cpadvisor.hf_config import config_json
 from cpadvisor.probe.recorded import load_node
 
 
@@ -69,6 +73,30 @@ def test_where_no_knob_is_enough_another_plan_is_asked_for(tmp_path):
     assert memory.severity == "error"
     assert not any(mend.changes for mend in memory.mends)
     assert memory.mends[-1].command == "cpadvisor plan --model llama-3.1-8b --seq 32768"
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"base_model": ...}, "cpadvisor plan --model llama-3.1-8b --seq 32768"),
+        ({"cpadvisor": {"model": ...}}, "cpadvisor plan --model meta-llama/Llama-3.1-8B --seq 32768"),
+        ({"base_model": "acme/unheard-of", "cpadvisor": {"model": ...}}, None),
+        ({"sequence_len": ...}, None),
+    ],
+)
+def test_a_plan_for_the_gpus_that_there_are_names_the_model_that_the_file_means(changes, command, tmp_path):
+    mends = judged(write_config(tmp_path, **changes), "h200-x2")["gpus"].mends
+    assert mends[-1].text == "plan for the GPUs that there are"
+    assert mends[-1].command == command
+
+
+def test_a_model_of_the_file_s_own_folder_is_planned_from_anywhere(tmp_path):
+    folder = tmp_path / "my jobs"
+    model = folder / "own"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps(config_json(find_model("llama-3.1-8b"))))
+    path = write_config(folder, base_model="own", cpadvisor={"model": ...})
+    assert judged(path, "h200-x2")["gpus"].mends[-1].command == f"cpadvisor plan --model '{model}' --seq 32768"
 
 
 def test_gpus_that_others_hold_have_less_to_give(tmp_path):
