@@ -21,6 +21,7 @@ from cpadvisor.plan.layout import chunk_neighbours
 from cpadvisor.probe.recorded import CPU, load_node
 from cpadvisor.write.edit import as_changes
 
+GPU_ROWS = ("F1", "K1")
 EXAMPLE = "dgx-h100"
 """The machine that stands in where a file wants GPUs, none was named, and none is here."""
 
@@ -74,46 +75,60 @@ def _gpus(config: Config, path: Path, machine: Node, missing: str | None) -> Ite
     """Whether the machine has the GPUs that the sizes multiply to (card rows F1, K1)."""
     if wants_gpus(config) is False or machine.name == CPU:
         return
-    want, have, file = config.product, len(machine.gpus), shlex.quote(str(path))
     if missing is not None:
-        yield Diagnosis(
-            rule="gpus",
-            severity="error",
-            title=f"the file wants {want} GPU{'s' if want > 1 else ''}, and this machine has none",
-            evidence=f"{missing}; figures below are of {machine.name}, as an example",
-            effect="it does not start here",
-            mends=(
-                Mend(
-                    text="judge it for the machine that it is meant for, such as this one",
-                    command=f"cpadvisor doctor {file} --node {EXAMPLE}",
-                ),
-                Mend(
-                    text="try the way with a tiny model on CPU processes",
-                    command="cpadvisor write --node cpu -o cpu.yaml",
-                ),
+        yield _no_gpus(config, path, machine, missing)
+    elif config.product <= len(machine.gpus):
+        seen = _gpus_seen(config, machine)
+        yield Diagnosis(rule="gpus", severity="ok", title="GPUs for every rank", evidence=seen, card=GPU_ROWS)
+    else:
+        yield _too_few_gpus(config, machine)
+
+
+def _gpus_seen(config: Config, machine: Node) -> str:
+    return f"the sizes multiply to {config.product}, {machine.name} has {len(machine.gpus)}"
+
+
+def _no_gpus(config: Config, path: Path, machine: Node, missing: str) -> Diagnosis:
+    want = config.product
+    return Diagnosis(
+        rule="gpus",
+        severity="error",
+        title=f"the file wants {want} GPU{'s' if want > 1 else ''}, and this machine has none",
+        evidence=f"{missing}; figures below are of {machine.name}, as an example",
+        effect="it does not start here",
+        mends=(
+            Mend(
+                text="judge it for the machine that it is meant for, such as this one",
+                command=f"cpadvisor doctor {shlex.quote(str(path))} --node {EXAMPLE}",
             ),
-            card=("F1", "K1"),
-        )
-        return
-    seen = f"the sizes multiply to {want}, {machine.name} has {have}"
-    if want <= have:
-        yield Diagnosis(rule="gpus", severity="ok", title="GPUs for every rank", evidence=seen, card=("F1", "K1"))
-        return
-    others = want // config.degree("dp_shard")
-    mends = [Mend(text="plan for the GPUs that there are", command=plan_command(config))]
-    if have % others == 0:
-        shards = as_changes(config.with_shards(have // others))
-        mends.insert(0, Mend(text=f"write dp_shard_size: {have // others}", changes=shards))
+            Mend(
+                text="try the way with a tiny model on CPU processes", command="cpadvisor write --node cpu -o cpu.yaml"
+            ),
+        ),
+        card=GPU_ROWS,
+    )
+
+
+def _too_few_gpus(config: Config, machine: Node) -> Diagnosis:
+    want, have = config.product, len(machine.gpus)
     several = config.is_axolotl and want % have == 0
-    yield Diagnosis(
+    return Diagnosis(
         rule="gpus",
         severity="note" if several else "error",
         title=f"{want} GPUs are {want // have} such machines" if several else f"{want} GPUs, and there are {have}",
-        evidence=seen,
+        evidence=_gpus_seen(config, machine),
         effect=None if several else "it does not start on this machine",
-        mends=tuple(mends),
-        card=("F1", "K1"),
+        mends=tuple(_for_fewer_gpus(config, have)),
+        card=GPU_ROWS,
     )
+
+
+def _for_fewer_gpus(config: Config, have: int) -> Iterator[Mend]:
+    others = config.product // config.degree("dp_shard")
+    if have % others == 0:
+        shards = have // others
+        yield Mend(text=f"write dp_shard_size: {shards}", changes=as_changes(config.with_shards(shards)))
+    yield Mend(text="plan for the GPUs that there are", command=plan_command(config))
 
 
 def _with_split(one: Diagnosis, config: Config) -> Diagnosis:
