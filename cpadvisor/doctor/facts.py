@@ -118,7 +118,7 @@ class MachineFacts:
     libraries: LibraryFacts = field(default_factory=LibraryFacts)
     environ: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
     own_pids: Mapping[int, str] = field(default_factory=lambda: dict[int, str]())
-    """Processes of this user's own runs, with the run's name."""
+    """Processes of this user's own runs, with the run as a command names it, unquoted."""
 
     @property
     def has_gpus(self) -> bool:

@@ -15,7 +15,7 @@ from cpadvisor.launch.environment import RUN_VARIABLE
 from cpadvisor.launch.interpreter import find_python
 from cpadvisor.node import Node
 from cpadvisor.processes import environment, identify
-from cpadvisor.rundir import runs_root
+from cpadvisor.rundir import command_name, runs_root
 
 DRIVER_S, HOST_S, INSTALLED_S, TORCH_S, IMPORT_S = 30.0, 10.0, 20.0, 90.0, 60.0
 """Time-outs. `nvidia-smi topo -m` alone may take ten seconds where the driver has to load, torch from a network disk
@@ -106,5 +106,5 @@ def _own_pids(node: Node) -> dict[int, str]:
         process = identify(pid)
         run = None if process is None else environment(process).get(RUN_VARIABLE)
         if run is not None:
-            found[pid] = Path(run).name
+            found[pid] = command_name(Path(run))
     return found

@@ -1,5 +1,6 @@
 """Who holds memory of the GPUs: processes of others, and the user's own runs that go on."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
@@ -22,7 +23,7 @@ def _holders(node: Node, own: Mapping[int, str]) -> Diagnosis:
         return Diagnosis(rule="holders", severity="ok", title="the GPUs are free", evidence=evidence)
     runs = sorted({own[one.pid] for one in in_the_way if one.pid in own})
     foreign = [one for one in in_the_way if one.pid not in own]
-    mends = [Mend(text=f"end your own run {run}", command=f"cpadvisor stop {run}") for run in runs]
+    mends = [Mend(text=f"end your own run {run}", command=f"cpadvisor stop {shlex.quote(run)}") for run in runs]
     free = [str(index) for index in node.indices if index not in {one.gpu for one in in_the_way}]
     if free:
         command = f"CUDA_VISIBLE_DEVICES={','.join(free)} cpadvisor plan"

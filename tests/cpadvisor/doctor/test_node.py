@@ -1,6 +1,8 @@
 """What is said of whole machines: a sound one, one without a GPU, this one."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,10 @@ from faults_of_machines import held, imports, links, variables
 from sound_subjects import peer_access, sound_machine, with_driver, with_host, with_torch
 
 from cpadvisor.doctor.facts import DriverFacts, MachineFacts
+from cpadvisor.doctor.gathering import _own_pids
 from cpadvisor.doctor.node import examine_node, judge_machine
 from cpadvisor.doctor.variable_checks import HARMS
+from cpadvisor.launch.environment import RUN_VARIABLE
 from cpadvisor.node import Holder
 from cpadvisor.units import GIB
 
@@ -69,6 +73,19 @@ def test_a_run_of_one_s_own_that_holds_a_gpu_is_no_stranger():
     assert one.severity == "note"
     assert "run 20260101T000000Z-tiny" in one.evidence
     assert one.mends[0].command == "cpadvisor stop 20260101T000000Z-tiny"
+
+
+def test_a_run_outside_the_usual_folder_is_ended_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    usual, other = tmp_path / "state" / "cpadvisor" / "runs" / "r1", tmp_path / "my runs" / "r2"
+    for run, command in ((usual, "cpadvisor stop r1"), (other, f"cpadvisor stop '{other}'")):
+        argv, env = [sys.executable, "-c", "input()"], {RUN_VARIABLE: str(run)}
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, env=env) as one:
+            facts = with_driver(sound_machine(), node=held(6, one.pid, 61))
+            assert facts.driver.node is not None
+            own = _own_pids(facts.driver.node)
+            one.communicate(b"\n")
+        assert judged(replace(facts, own_pids=own))["holders"].mends[0].command == command
 
 
 def test_a_display_server_holds_too_little_to_be_in_the_way():
