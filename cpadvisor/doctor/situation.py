@@ -164,9 +164,10 @@ def _cpu_processes(machine: Node, world: int) -> Node:
 def _order(config: Config, machine: Node, local: int) -> tuple[int, ...]:
     """The file's own order where it names GPUs that are there, else the first ones as they come."""
     order = config.block("cpadvisor").get("rank_order")
-    if isinstance(order, list) and len(order) == local and set(order) <= set(machine.indices):
-        return tuple(order)
-    return machine.indices[:local]
+    if not isinstance(order, list) or any(type(index) is not int for index in order):
+        return machine.indices[:local]
+    is_whole = len(order) == len(set(order)) == local and set(order) <= set(machine.indices)
+    return tuple(order) if is_whole else machine.indices[:local]
 
 
 def candidate_of(config: Config, problem: Problem, layout: Layout) -> Candidate:

@@ -125,6 +125,16 @@ def test_the_order_of_the_file_is_the_ring(tmp_path):
     assert "slowest hop NV2" in best.evidence
 
 
+@pytest.mark.parametrize("order", [[[0], [1]], [{}, {}], ["0", "1"], [0, True], [1, 1], [0.0, 1.0], [0, None]])
+def test_an_order_that_names_no_gpus_is_a_finding_and_the_prediction_takes_the_first_ones(order, tmp_path):
+    sizes = {"sequence_len": 8192, "context_parallel_size": 2, "dp_shard_size": 1}
+    found = judged(write_config(tmp_path, **sizes, cpadvisor={"rank_order": order}))
+    told = [one for one in found.values() if "rank_order" in one.evidence and one.severity == "error"]
+    assert len(told) == 1, found
+    first = judged(write_config(tmp_path, **sizes, cpadvisor={"rank_order": [0, 1]}))
+    assert found["cp-links"].evidence == first["cp-links"].evidence
+
+
 def test_axolotl_s_all_to_all_hides_behind_nothing(tmp_path):
     links = judged(write_config(tmp_path, axolotl=True))["cp-links"]
     assert "an exchange of" in links.evidence and "nothing hides it" in links.evidence
