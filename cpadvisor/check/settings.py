@@ -128,9 +128,9 @@ def _speed(config: Config) -> Iterator[Finding]:
 
 def _attention_names(config: Config) -> Iterator[Finding]:
     named = config.values.get("attn_implementation")
-    if named in _SHORT_ATTENTION:
+    if isinstance(named, str) and named in _SHORT_ATTENTION:
         message = f"attn_implementation {named!r} is a short form that axolotl refuses"
-        kernel = _SHORT_ATTENTION[str(named)]
+        kernel = _SHORT_ATTENTION[named]
         fix = f"write attn_implementation: {kernel}"
         yield config.find(
             "attention-name", "error", "attn_implementation", message, fix, {"attn_implementation": kernel}

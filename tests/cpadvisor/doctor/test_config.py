@@ -135,6 +135,11 @@ def test_an_order_that_names_no_gpus_is_a_finding_and_the_prediction_takes_the_f
     assert found["cp-links"].evidence == first["cp-links"].evidence
 
 
+@pytest.mark.parametrize("kernel", [[], ["flash"], {"a": 1}])
+def test_a_kernel_that_is_no_name_is_judged_without_a_crash(kernel, tmp_path):
+    assert "memory" in judged(write_config(tmp_path, axolotl=True, attn_implementation=kernel))
+
+
 def test_axolotl_s_all_to_all_hides_behind_nothing(tmp_path):
     links = judged(write_config(tmp_path, axolotl=True))["cp-links"]
     assert "an exchange of" in links.evidence and "nothing hides it" in links.evidence
