@@ -29,6 +29,7 @@ def test_the_last_line_is_the_answer_whatever_libraries_print_before_it():
     [
         ("raise ImportError('libcudnn.so.9: cannot open')", "exit status 1: ImportError: libcudnn.so.9: cannot open"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "it was ended by SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 40)", "it was ended by signal 40"),
         ("print('no json')", "exit status 0"),
         ("print('[1]')", "exit status 0"),
         ("", "exit status 0"),
