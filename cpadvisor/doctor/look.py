@@ -12,6 +12,7 @@ from typing import Any
 
 from cpadvisor.doctor.facts import DriverFacts, GpuFacts, HostFacts
 from cpadvisor.doctor.libraries_child import end_with_asker
+from cpadvisor.doctor.places import is_there
 from cpadvisor.errors import MissingError
 from cpadvisor.probe.nvml_session import Session
 
@@ -171,7 +172,7 @@ def _limit(value: int) -> int | None:
 
 def _space(path: Path) -> tuple[int | None, int | None]:
     """Size and free bytes, for this user, of the file system on which a path is or would be."""
-    there = next((one for one in (path, *path.absolute().parents) if one.exists()), None)
+    there = next((one for one in (path, *path.absolute().parents) if is_there(one)), None)
     if there is None:
         return None, None
     seen = os.statvfs(there)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from cpadvisor.check.subject import Config
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.knobs import memory_mends
+from cpadvisor.doctor.places import is_there
 from cpadvisor.doctor.situation import Situation, peak_of
 from cpadvisor.plan.memory import ADAM_BYTES, GRADIENT_BYTES, MASTER_BYTES
 from cpadvisor.units import format_bytes
@@ -86,7 +87,7 @@ def disk_rows(config: Config) -> Iterator[Diagnosis]:
     if config.model is None or not isinstance(text, str):
         return
     path = config.folder / text
-    there = next(place for place in (path, *path.parents) if place.exists())
+    there = next(place for place in (path, *path.parents) if is_there(place))
     free, need = shutil.disk_usage(there).free, _output_bytes(config, config.model.parameters)
     seen = f"{format_bytes(free)} free on the disk of {path}; model and checkpoints take {format_bytes(need)}"
     if free >= need:
