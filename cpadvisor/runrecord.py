@@ -51,6 +51,11 @@ class RunRecord:
     """Keys of another version's record whose values have a shape that is unknown here."""
 
     @property
+    def writes_events(self) -> bool:
+        """Whether its trainer tells what it does; axolotl leaves nothing but logs."""
+        return self.engine in (None, "cpadvisor")
+
+    @property
     def layout_label(self) -> str:
         """`1×2×1×4`: dp_replicate, dp_shard, tp, cp."""
         return Layout(**{axis: self.layout.get(axis, 1) for axis in AXES}).label

@@ -29,6 +29,8 @@ class Hang:
 
     name: str
     """How commands name the run."""
+    writes_events: bool = True
+    """Where it writes none, its logs are what is silent."""
     again: str
     """The command that starts it again once it has ended."""
     resumes: str
@@ -48,7 +50,9 @@ def is_busy(answers: Mapping[int, Answer]) -> bool:
 def find_hang(hang: Hang) -> Failure:
     """Who lags, with its frames, and how the run ends or goes on."""
     halted = [rank for rank in hang.ranks if rank.halted]
-    return _halted(hang, halted) if halted else _silent(hang)
+    if halted:
+        return _halted(hang, halted)
+    return _silent(hang) if hang.writes_events else _silent_logs(hang)
 
 
 def _halted(hang: Hang, halted: list[RankView]) -> Failure:
@@ -63,6 +67,16 @@ def _halted(hang: Hang, halted: list[RankView]) -> Failure:
         ],
         mend="let it go on; where a debugger holds it, continue or detach there",
         command=f"kill -CONT {pids}",
+    )
+
+
+def _silent_logs(hang: Hang) -> Failure:
+    return Failure(
+        kind="hung",
+        headline=f"its logs have been silent for {format_seconds(hang.silent_s)}: it hangs, or a step takes that long",
+        mend=f"look at its last lines; where it hangs, end it with `cpadvisor stop {hang.name}` and start it again "
+        f"with `{hang.again}`: {hang.resumes}",
+        command=f"cpadvisor logs {hang.name} --rank 0",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which processes of a run live: by number and start time on this host, by the silence of their events on another."""
+"""Which processes of a run live: by number and start time on this host, by their silence on another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +41,10 @@ def find_living(sources: Sources, ranks: Sequence[RankEvents], *, silence_limit_
 
 def _by_events(sources: Sources, ranks: Sequence[RankEvents], silence_limit_s: float) -> Living:
     now = sources.now()
+    if not sources.record.writes_events:
+        last = max(sources.record.started, *sources.log_times().values(), 0.0)
+        lives = now - last < silence_limit_s and sources.exit_status() is None
+        return Living(agent=_SEEN_BY_EVENTS if lives else None)
     speaking = [
         rank.rank
         for rank in ranks

@@ -1,5 +1,6 @@
 """The end of a log, without reading the whole of it, as plain lines that no terminal obeys."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -67,6 +68,23 @@ def rank_log(run_dir: Path, rank: int) -> Path | None:
         if path.stat().st_size
     ]
     return max(found)[1] if found else None
+
+
+def log_times(run_dir: Path) -> dict[int | None, float]:
+    """When each rank last printed something (unix seconds), by its number, and torchrun, under None.
+
+    It is all that tells of ranks that write no events, which print into torchrun's own files.
+    """
+    rows: list[tuple[int | None, Path]] = [(None, run_dir / AGENT_LOG)]
+    found = (run_dir / TORCHRUN_FOLDER).glob("*/attempt_*/*/std*.log")
+    rows += [(int(path.parent.name), path) for path in found if path.parent.name.isdecimal()]
+    times: dict[int | None, float] = {}
+    for rank, path in rows:
+        with contextlib.suppress(OSError):
+            told = path.stat()
+            if told.st_size:
+                times[rank] = max(told.st_mtime, times.get(rank, 0.0))
+    return times
 
 
 def tail(run_dir: Path, rank: int | None, lines: int) -> tuple[str, ...]:

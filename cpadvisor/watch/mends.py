@@ -28,14 +28,14 @@ def name_for_commands(record: RunRecord, run_dir: Path) -> str:
 
 def again(record: RunRecord, name: str) -> str:
     """The command that goes on with a run that ended; one of axolotl's is launched anew."""
-    if record.engine not in (None, "cpadvisor") and record.config is not None:
+    if not record.writes_events and record.config is not None:
         return f"cpadvisor launch {shlex.quote(record.config)}"
     return f"cpadvisor launch --resume {name}"
 
 
 def resumes(record: RunRecord, checkpoint_step: int | None) -> str:
     """Where a run that is started again goes on, as the end of a sentence."""
-    if record.engine not in (None, "cpadvisor"):
+    if not record.writes_events:
         return "axolotl goes on from its own checkpoints where auto_resume_from_checkpoints is true"
     if checkpoint_step is None:
         return "it begins anew, as it has kept no checkpoint (save_strategy: steps keeps some)"

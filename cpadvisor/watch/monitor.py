@@ -91,14 +91,16 @@ class Monitor:
 
     def _evidence(self, living: Living) -> Evidence:
         record, now, current = self._sources.record, self._sources.now(), self._current()
+        printed = self._sources.log_times()
         heard = max((rank.last_t for rank in current if rank.last_t is not None), default=0.0)
-        last_sign = max(heard, record.started)
+        last_sign = max(heard, record.started, *printed.values())
         return Evidence(
             world=record.world,
             agent_known=record.agent is not None,
             alive=living.any,
             halted=bool(living.halted),
-            spoken_ranks=len(current),
+            writes_events=record.writes_events,
+            spoken_ranks=len(current) if record.writes_events else len(printed.keys() - {None}),
             started_ranks=sum(rank.started_t is not None for rank in current),
             finished_steps=self._finished_steps(),
             ends={rank.rank: rank.end for rank in current if rank.end is not None},
@@ -217,6 +219,7 @@ class Monitor:
         return find_hang(
             Hang(
                 name=name,
+                writes_events=record.writes_events,
                 again=again(record, name),
                 resumes=resumes(record, self._checkpoint_step()),
                 ranks=ranks,

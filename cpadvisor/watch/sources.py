@@ -15,6 +15,7 @@ from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.clues import Clues, read_clues
 from cpadvisor.watch.door import Answer, Doors
 from cpadvisor.watch.events import EventFile, Events
+from cpadvisor.watch.logs import log_times
 from runtime.telemetry import events_path
 
 
@@ -48,6 +49,10 @@ class Sources:
     def events(self, rank: int) -> Events:
         """The events of one rank, from its first."""
         return EventFile(events_path(self.run_dir, rank))
+
+    def log_times(self) -> Mapping[int | None, float]:
+        """When each rank of a run without events last printed something, and torchrun, under None."""
+        return {} if self.record.writes_events else log_times(self.run_dir)
 
     def is_foreign(self) -> bool:
         """Whether its processes are on another host, where no process number can be judged."""

@@ -32,8 +32,10 @@ class Evidence:
     """torchrun or a rank of it still runs."""
     halted: bool = False
     """A rank's process is stopped by a signal or held by a debugger."""
+    writes_events: bool = True
+    """The trainer tells what it does. Of one that does not, only the logs show that it lives."""
     spoken_ranks: int = 0
-    """Ranks that have said anything."""
+    """Ranks that have said anything, without events: printed anything."""
     started_ranks: int = 0
     """Ranks whose model is built."""
     finished_steps: int = 0
@@ -46,7 +48,7 @@ class Evidence:
     age_s: float = 0.0
     """Seconds since the launch."""
     silent_s: float = 0.0
-    """Seconds since any rank gave a sign of life, or since the launch."""
+    """Seconds since any rank gave a sign of life, in events or else in logs, or since the launch."""
     silence_limit_s: float = math.inf
 
 
@@ -67,9 +69,9 @@ def derive(seen: Evidence) -> str:
     """One of the live or final states, `failed` for every run that failed.
 
     A run that lives is `stopping` once that was asked, `hung` where a rank is halted or all are silent for too long,
-    else as far as its events tell. One that is gone is `done` when every rank said so; `stopped` when it was asked to
-    before any rank failed; `failed` when a rank, torchrun or the exit status says so; `lost` when nothing says how it
-    ended.
+    else as far as its events tell; without events it is `running` once a rank has printed anything. One that is gone
+    is `done` when every rank said so; `stopped` when it was asked to before any rank failed; `failed` when a rank,
+    torchrun or the exit status says so; `lost` when nothing says how it ended.
     """
     return _live(seen) if seen.alive else _final(seen)
 
@@ -92,7 +94,7 @@ def _live(seen: Evidence) -> str:
         return "stopping"
     if seen.halted or seen.silent_s > seen.silence_limit_s:
         return "hung"
-    if seen.finished_steps >= WARM_UP_STEPS:
+    if seen.finished_steps >= WARM_UP_STEPS or (seen.spoken_ranks and not seen.writes_events):
         return "running"
     if seen.started_ranks:
         return "warming_up"

@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cpadvisor.watch.logs import MAX_LINE, clean_line, tail, tail_file
+from cpadvisor.watch.logs import MAX_LINE, clean_line, log_times, tail, tail_file
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,13 @@ def test_ranks_that_axolotl_starts_are_found_in_torchruns_folder(tmp_path: Path)
     (folder / "stderr.log").write_text("RuntimeError: out of memory\n")
     assert tail(tmp_path, 1, 5) == ("RuntimeError: out of memory",)
     assert tail(tmp_path, 0, 5) == ()
+
+
+def test_of_each_rank_the_log_that_was_written_last_tells_when(tmp_path: Path) -> None:
+    for rank, name, seconds in ((0, "stdout", 5), (0, "stderr", 7), (1, "stdout", 6)):
+        log = tmp_path / "torchrun" / "none_x1" / "attempt_0" / str(rank) / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("step\n")
+        os.utime(log, (seconds, seconds))
+    (log.parent / "stderr.log").touch()
+    assert log_times(tmp_path) == {0: 7.0, 1: 6.0}

@@ -90,6 +90,42 @@ def test_a_halted_rank_hangs_the_run_at_once_and_one_that_goes_on_frees_it(tmp_p
         child.wait()
 
 
+def prints(run_dir: Path, rank: int, seconds: float) -> None:
+    """A rank that axolotl started prints a line, so many seconds after the launch."""
+    log = run_dir / "torchrun" / "none_x1" / "attempt_0" / str(rank) / "stderr.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("{'loss': 2.5}\n")
+    os.utime(log, (STARTED + seconds, STARTED + seconds))
+
+
+def test_a_run_of_axolotl_runs_while_its_logs_grow(tmp_path: Path, record: RunRecord) -> None:
+    lives(tmp_path, record, engine="axolotl", config="/job.yaml")
+    assert monitor_at(tmp_path, 30).poll().state == "launching"
+    prints(tmp_path, 1, 3000.0)
+    view = monitor_at(tmp_path, 3590).poll()
+    assert (view.state, view.failure) == ("running", None)
+
+
+def test_a_run_of_axolotl_whose_logs_are_silent_is_looked_at_before_it_is_ended(
+    tmp_path: Path, record: RunRecord
+) -> None:
+    lives(tmp_path, record, engine="axolotl", config="/job.yaml")
+    prints(tmp_path, 0, 100.0)
+    view = monitor_at(tmp_path, 820).poll()
+    assert view.failure is not None
+    assert (view.state, view.failure.command) == ("hung", f"cpadvisor logs {tmp_path} --rank 0")
+    assert view.reason == "its logs have been silent for 12 min 00 s: it hangs, or a step takes that long"
+
+
+def test_a_run_of_axolotl_on_another_host_lives_as_long_as_its_logs_grow(tmp_path: Path, record: RunRecord) -> None:
+    lives(tmp_path, record, engine="axolotl", config="/job.yaml", host="gpu-07")
+    prints(tmp_path, 0, 3000.0)
+    assert monitor_at(tmp_path, 3590).poll().state == "running"
+    assert monitor_at(tmp_path, 3610).poll().state == "lost"
+    (tmp_path / "exit.json").write_text(json.dumps({"exit": 0, "t": STARTED + 3001}))
+    assert monitor_at(tmp_path, 3010).poll().state == "done"
+
+
 class Answering(Sources):
     """Ranks that tell through their doors what they do; asked for nothing but that."""
 

@@ -159,6 +159,15 @@ def test_a_run_that_never_spoke_is_one_frame(tmp_path: Path) -> None:
     assert [view.state for view in replay.frames()] == ["lost"]
 
 
+def test_a_run_of_axolotl_is_not_shown_to_have_hung_before_its_end(tmp_path: Path) -> None:
+    run = WrittenRun(tmp_path / "r", engine="axolotl", config="/job.yaml")
+    log = tmp_path / "r" / "torchrun" / "none_x1" / "attempt_0" / "0" / "stderr.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("{'loss': 2.5}\n")
+    run.file("exit.json", exit=0, t=STARTED + 3600.0)
+    assert states(Replay(run.directory), 30, 1800, 3600) == ["running", "running", "done"]
+
+
 def test_frames_are_json_like_a_look_at_a_live_run(tmp_path: Path) -> None:
     for view in Replay(finished(tmp_path).directory).frames(2.0):
         json.dumps(watch_json(view), allow_nan=False)
