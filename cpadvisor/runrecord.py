@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cpadvisor.errors import LaunchError
 from cpadvisor.plan.layout import AXES, Layout
 from cpadvisor.processes import ProcessId
-from cpadvisor.rundir import RUN_FILE, write_atomically
+from cpadvisor.rundir import AGENT_FILE, RUN_FILE, write_atomically
 
 SCHEMA = 1
 
@@ -100,6 +100,8 @@ def write_record(run_dir: Path, record: RunRecord) -> None:
 def read_record(run_dir: Path) -> RunRecord:
     """The record of a run directory. Keys that are missing read as unknown, keys of a newer version are left alone.
 
+    Where it names no torchrun, what the keeper wrote of it counts: the launch was killed before it could name it.
+
     Raises LaunchError where there is no record, it is no JSON object, or it is of this version and holds values of the
     wrong kind; in a record of another version those read as unknown and are named in `unread`.
     """
@@ -113,9 +115,18 @@ def read_record(run_dir: Path) -> RunRecord:
     if not isinstance(values, dict):
         raise LaunchError(f"{path} holds a {type(values).__name__}, not an object; the run can only be deleted")
     try:
-        return record_from_json(values, run=run_dir.name)
+        record = record_from_json(values, run=run_dir.name)
     except ValueError as error:
         raise LaunchError(f"{path} holds what no launch writes ({error}); the run can only be deleted") from error
+    return record if record.agent is not None else _with_kept_processes(record, run_dir)
+
+
+def _with_kept_processes(record: RunRecord, run_dir: Path) -> RunRecord:
+    try:
+        told = json.loads((run_dir / AGENT_FILE).read_text())
+        return replace(record, agent=_process(told["agent"]), keeper=_process(told["keeper"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return record
 
 
 def record_from_json(values: Mapping[str, Any], *, run: str) -> RunRecord:

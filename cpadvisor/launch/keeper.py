@@ -2,7 +2,8 @@
 
 `python -I keeper.py RUN_DIR ARGV…` answers with one line of JSON, torchrun's
 process or why it could not be started, then waits for its end, writes exit.json
-and ends. It is run by its path, so that it loads little and holds little.
+and ends. Before it answers it writes agent.json, for the case that nobody reads
+the answer. It is run by its path, so that it loads little and holds little.
 """
 
 import contextlib
@@ -25,7 +26,9 @@ def main() -> None:
     run_dir, argv = Path(sys.argv[1]), sys.argv[2:]
     started = _start(run_dir, argv)
     if isinstance(started, subprocess.Popen):
-        _answer(_identity(started.pid))
+        agent = _identity(started.pid)
+        _note(run_dir, agent)
+        _answer(agent)
         _keep(run_dir, started)
     else:
         _answer({"error": started[0], "why": started[1]})
@@ -63,6 +66,16 @@ def _identity(pid: int) -> dict[str, object]:
     stat = parse_stat(Path(f"/proc/{pid}/stat").read_text(errors="replace"))
     assert stat is not None, f"/proc/{pid}/stat is cut short"
     return {"pid": pid, "start_ticks": stat.process.start_ticks}
+
+
+def _note(run_dir: Path, agent: dict[str, object]) -> None:
+    """Leave word of both processes. On a full disk only the answer tells of them."""
+    from cpadvisor.errors import WriteError
+    from cpadvisor.rundir import AGENT_FILE, write_atomically
+
+    text = json.dumps({"agent": agent, "keeper": _identity(os.getpid())}) + "\n"
+    with contextlib.suppress(WriteError):
+        write_atomically(run_dir / AGENT_FILE, text)
 
 
 def _answer(said: dict[str, object]) -> None:

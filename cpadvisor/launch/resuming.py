@@ -21,6 +21,7 @@ from cpadvisor.launch.spawning import Launch, ask_trainer, spawn
 from cpadvisor.launch.starting import choose, copy_trainer, sharing_out
 from cpadvisor.launch.stopping import abandon, run_processes
 from cpadvisor.rundir import (
+    AGENT_FILE,
     AGENT_LOG,
     BALLAST_FILE,
     CODE_FOLDER,
@@ -37,7 +38,7 @@ from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import state_label
 
-_PUT_ASIDE = (EXIT_FILE, STOP_FILE, ERROR_FILE, AGENT_LOG, TORCHRUN_FOLDER)
+_PUT_ASIDE = (AGENT_FILE, EXIT_FILE, STOP_FILE, ERROR_FILE, AGENT_LOG, TORCHRUN_FOLDER)
 """What says how one attempt ended."""
 
 

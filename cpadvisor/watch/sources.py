@@ -36,9 +36,9 @@ class Sources:
         return self._record
 
     def refresh(self) -> bool:
-        """Read the record again where it was replaced; False where the run directory has vanished."""
+        """Read the record again where it was replaced, or names no torchrun yet; False where the run has vanished."""
         stamp = _stamp(self.run_dir / RUN_FILE)
-        if stamp is not None and stamp != self._stamp:
+        if stamp is not None and (stamp != self._stamp or self._record.agent is None):
             self._record, self._stamp = read_record(self.run_dir), stamp
         return stamp is not None
 

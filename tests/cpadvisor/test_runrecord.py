@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,23 @@ def test_the_agent_is_written_with_its_start(tmp_path: Path) -> None:
     values = json.loads((tmp_path / "run.json").read_text())
     assert values["agent"] == {"pid": 42, "start_ticks": 987}
     assert (values["schema"], values["gpus"]) == (1, [3, 1, 2, 0])
+
+
+def test_a_record_without_torchrun_takes_what_its_keeper_wrote_of_it(tmp_path: Path) -> None:
+    write_record(tmp_path, replace(RECORD, agent=None))
+    kept = {"agent": {"pid": 7, "start_ticks": 70}, "keeper": {"pid": 6, "start_ticks": 60}}
+    (tmp_path / "agent.json").write_text(json.dumps(kept))
+    record = read_record(tmp_path)
+    assert (record.agent, record.keeper) == (ProcessId(pid=7, start_ticks=70), ProcessId(pid=6, start_ticks=60))
+    write_record(tmp_path, RECORD)
+    assert read_record(tmp_path) == RECORD
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"agent": null}', '{"agent": {"pid": "7"}}'])
+def test_what_a_keeper_left_torn_says_nothing(tmp_path: Path, content: str) -> None:
+    write_record(tmp_path, replace(RECORD, agent=None))
+    (tmp_path / "agent.json").write_text(content)
+    assert read_record(tmp_path).agent is None
 
 
 def test_records_of_other_versions_read_as_far_as_they_go(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ import pytest
 
 from cpadvisor import launch, rundir
 from cpadvisor.errors import LaunchError
+from cpadvisor.launch.gpus import refuse_running
 from cpadvisor.launch.keeper import KEEPER_VARIABLE
 from cpadvisor.processes import ProcessId, environment, is_alive
 from cpadvisor.runrecord import read_record, write_record
+from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import RunView
 
 Fake = Callable[[str], None]
@@ -96,6 +98,36 @@ def test_a_run_goes_on_without_it_and_then_nobody_knows_the_exit_status(long_run
     assert view.state == "running"
     view = launch.stop(long_run)
     assert (view.state, view.exit) == ("stopped", None)
+
+
+def test_a_run_whose_starter_was_killed_before_it_could_name_torchrun_is_seen_and_stopped(
+    long_run: Path, processes_of: Callable[[Path], list[int]]
+) -> None:
+    named = read_record(long_run)
+    monitor = Monitor(long_run, clock=lambda: named.started + 60)
+    before = monitor.poll().state
+    write_record(long_run, replace(named, agent=None, keeper=None, gpus=(0,)))
+    view = monitor.poll()
+    assert (view.state, view.failure, view.warnings) == (before, None, ())
+    with pytest.raises(LaunchError, match=f"run {long_run.name} is {before} on GPU 0"):
+        refuse_running(long_run.parent, (0,))
+    assert (read_record(long_run).agent, read_record(long_run).keeper) == (named.agent, named.keeper)
+    view = launch.stop(long_run)
+    assert (view.state, processes_of(long_run)) == ("stopped", [])
+    assert view.exit is not None
+
+
+def test_the_processes_of_an_earlier_attempt_are_not_taken_for_those_of_a_later(
+    long_run: Path, fake_torch: Fake
+) -> None:
+    launch.stop(long_run)
+    earlier = json.loads((long_run / "agent.json").read_text())
+    launch.resume(long_run)
+    record = read_record(long_run)
+    write_record(long_run, replace(record, agent=None, keeper=None))
+    assert read_record(long_run) == record
+    assert json.loads((long_run / "attempt-1" / "agent.json").read_text()) == earlier
+    launch.stop(long_run)
 
 
 def test_it_writes_nothing_where_the_directory_has_gone_or_is_of_another_attempt(long_run: Path) -> None:
