@@ -127,7 +127,7 @@ def _gone_in_silence(case: Case) -> Failure | None:
 
 
 def _launcher_signalled(case: Case) -> Failure | None:
-    """torchrun says which signal ended it, and passes it on; on SIGTERM the ranks say themselves that they stopped."""
+    """torchrun says which signal ended it, and passes it on; of SIGTERM the ranks that are far enough tell more."""
     signum = signal_in(case.clues.agent_log)
     if signum in (None, signal.SIGTERM) or case.clues.failures:
         return None
@@ -135,18 +135,26 @@ def _launcher_signalled(case: Case) -> Failure | None:
 
 
 def _launcher_killed(case: Case) -> Failure | None:
-    if case.exit is None or case.exit >= 0 or case.clues.failures:
-        return None
-    return _launcher_end(case, -case.exit)
+    """A signal that no rank tells of: SIGTERM may come before they listen for it, and those of axolotl never do."""
+    by_status = -case.exit if case.exit is not None and case.exit < 0 else None
+    signum = by_status or signal_in(case.clues.agent_log)
+    return None if signum is None or case.clues.failures else _launcher_end(case, signum)
 
 
 def _launcher_end(case: Case, signum: int) -> Failure:
     status = "" if case.exit is None else f"torchrun's exit status is {case.exit}"
     return Failure(
         kind="launcher_killed",
-        headline=f"torchrun was ended by {signal.Signals(signum).name} from outside",
+        headline=f"torchrun was ended by {_signal_name(signum)} from outside",
         evidence=tuple(filter(None, (status, *_kernel_lines(case)))),
     )
+
+
+def _signal_name(signum: int) -> str:
+    try:
+        return signal.Signals(signum).name
+    except ValueError:  # real-time signals have numbers alone
+        return f"signal {signum}"
 
 
 def _first_end(case: Case) -> Failure | None:

@@ -227,6 +227,18 @@ def test_a_sigterm_that_came_after_a_failure_is_not_its_cause(tmp_path: Path) ->
     assert cause(tmp_path, failed(1, "ValueError: x")) == "rank 1: ValueError: x"
 
 
+def test_a_sigterm_before_any_rank_listened_is_told_as_such(tmp_path: Path) -> None:
+    told = "torch.distributed.elastic.multiprocessing.api.SignalException: Process 41 got signal: 15\n"
+    (tmp_path / "log-agent.txt").write_text(f"Traceback (most recent call last):\n  x\n{told}")
+    found = failure(tmp_path, exit=1)
+    assert (found.kind, found.headline) == ("launcher_killed", "torchrun was ended by SIGTERM from outside")
+    assert found.mend is not None and found.mend.startswith("start it again: ")
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(tmp_path: Path) -> None:
+    assert cause(tmp_path, exit=-40) == "torchrun was ended by signal 40 from outside"
+
+
 def test_an_interpreter_without_torch_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
     told = "/venv/bin/python: Error while finding module specification for 'torch.distributed.run' "
     (tmp_path / "log-agent.txt").write_text(told + "(ModuleNotFoundError: No module named 'torch')\n")
