@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError
+from cpadvisor.launch.traces import marked_runs, may_live
 from cpadvisor.node import Node
 from cpadvisor.rundir import boot_id, command_name, list_runs
 from cpadvisor.runrecord import read_record
@@ -106,11 +107,12 @@ def refuse_running(root: Path, indices: tuple[int, ...]) -> None:
 
     Raises LaunchError naming the run and the command that ends it.
     """
+    marks = marked_runs()
     for run_dir in list_runs(root):
         try:
             record = read_record(run_dir)
             shared = sorted(set(record.gpus or ()) & set(indices))
-            if not shared or record.boot_id != boot_id():
+            if not shared or record.boot_id != boot_id() or not may_live(run_dir, record, marks):
                 continue
             state = Monitor(run_dir).poll().state
         except LaunchError:  # no launch of ours can be told from it, or it is deleted just now

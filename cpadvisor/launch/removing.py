@@ -9,6 +9,7 @@ from cpadvisor.errors import LaunchError, WriteError
 from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
 from cpadvisor.launch.orphans import orphan_at
 from cpadvisor.launch.stopping import run_processes
+from cpadvisor.launch.traces import marked_runs, may_live
 from cpadvisor.rundir import RUN_FILE, command_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.monitor import Monitor
@@ -57,6 +58,8 @@ def _living_state(run_dir: Path) -> str | None:
         record = read_record(run_dir)
     except LaunchError:
         return "running" if orphan_at(run_dir) is not None else None
+    if not may_live(run_dir, record, marked_runs()):
+        return None
     view = Monitor(run_dir).poll()
     if view.is_final:
         return "not quite gone: processes of it live" if run_processes(run_dir.absolute(), record) else None

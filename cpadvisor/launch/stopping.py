@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError, WriteError
@@ -52,10 +52,11 @@ def stop(run_dir: Path, *, grace_s: float = GRACE_S) -> RunView:
     record = read_record(run_dir)
     _refuse_other_host(record)
     with held_if_possible(run_dir / LOCK_FILE, wait_s=grace_s + _KILL_S + _GPU_S):
-        found = run_processes(run_dir, record)
+        look = _looks(run_dir, record)
+        found = look()
         if found:
             _ask(run_dir)
-            _end(record.run, record.agent, found, lambda: run_processes(run_dir, record), grace_s=grace_s)
+            _end(record.run, record.agent, found, look, grace_s=grace_s)
             if record.gpus:
                 _check_gpus(frozenset(process.pid for process in found))
         _await_exit(record.keeper)
@@ -101,19 +102,22 @@ def _kept(run_dir: Path) -> frozenset[ProcessId]:
 
 def run_processes(run_dir: Path, record: RunRecord) -> set[ProcessId]:
     """Every living process of a run: torchrun, its ranks, and what they started."""
-    known: set[ProcessId] = set()
-    if record.boot_id == boot_id():
-        known = {process for process in (record.agent, *_ranks(run_dir, record.world)) if process is not None}
-    living = {process for process in known if is_alive(process)}
-    living |= carrying(RUN_VARIABLE, str(run_dir))
-    return {process for process in living | descendants(living) if process.pid != os.getpid()}
+    return _looks(run_dir, record)()
 
 
-def _ranks(run_dir: Path, world: int) -> Iterable[ProcessId | None]:
-    for rank in range(world):
-        events = RankEvents(run_dir, rank)
-        events.poll()
-        yield events.process
+def _looks(run_dir: Path, record: RunRecord) -> Callable[[], set[ProcessId]]:
+    """Gives those processes each time it is called; only the first call reads all events of the ranks."""
+    ranks = [RankEvents(run_dir, rank) for rank in range(record.world)] if record.boot_id == boot_id() else []
+
+    def look() -> set[ProcessId]:
+        for rank in ranks:
+            rank.poll()
+        known = {record.agent, *(rank.process for rank in ranks)} if ranks else set()
+        living = {process for process in known if process is not None and is_alive(process)}
+        living |= carrying(RUN_VARIABLE, str(run_dir))
+        return {process for process in living | descendants(living) if process.pid != os.getpid()}
+
+    return look
 
 
 def _refuse_other_host(record: RunRecord) -> None:

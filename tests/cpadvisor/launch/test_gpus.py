@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cpadvisor.errors import LaunchError, MissingError
+from cpadvisor.launch import gpus
 from cpadvisor.launch.gpus import choose_gpus, refuse_crowd, refuse_running
 from cpadvisor.node import Gpu, Holder, Node
 from cpadvisor.processes import identify
@@ -101,6 +102,18 @@ def test_a_gpu_of_a_living_run_is_refused_before_it_holds_any_memory(tmp_path: P
     ):
         refuse_running(tmp_path, (1, 2))
     refuse_running(tmp_path, (2, 3))
+
+
+def test_a_run_whose_processes_are_gone_is_in_nobodys_way_and_its_events_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    directory = create_run(tmp_path, model="tiny", layout="1x1x1x2")
+    gone = replace(me, start_ticks=1)
+    write_record(directory, RunRecord(run=directory.name, world=2, gpus=(0, 1), agent=gone, boot_id=boot_id()))
+    monkeypatch.setattr(gpus, "Monitor", None)
+    refuse_running(tmp_path, (0, 1))
 
 
 def test_a_run_of_an_earlier_boot_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cpadvisor import launch, rundir
 from cpadvisor.errors import LaunchError, WriteError
+from cpadvisor.launch import removing
 from cpadvisor.launch.environment import RUN_VARIABLE
 from cpadvisor.runrecord import RunRecord, read_record, write_record
 from cpadvisor.watch.view import RunView
@@ -28,6 +29,14 @@ def ended(tmp_path: Path) -> Path:
 def test_a_run_is_deleted_with_all_that_is_in_it(ended: Path) -> None:
     launch.remove(ended)
     assert list(ended.parent.iterdir()) == []
+
+
+def test_the_events_of_a_run_that_is_gone_are_not_read_to_delete_it(
+    ended: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removing, "Monitor", None)
+    launch.remove(ended)
+    assert not ended.exists()
 
 
 def test_what_links_lead_to_stays(ended: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cpadvisor.processes import ProcessId, identify, send
 from cpadvisor.runrecord import read_record, write_record
 from cpadvisor.watch.host import oom_kills
 from cpadvisor.watch.monitor import Monitor
+from cpadvisor.watch.ranks import RankEvents
 from cpadvisor.watch.view import RunView
 
 Until = Callable[..., RunView]
@@ -57,6 +58,21 @@ def test_stop_leaves_no_process_and_says_stopped(long_run: Path, processes_of: P
     assert (view.state, view.reason) == ("stopped", "stopped on request")
     assert processes_of(long_run) == []
     assert not any(rank.alive for rank in view.ranks)
+
+
+def test_each_ranks_events_are_read_once_to_find_its_process(
+    stubborn_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    class Counted(RankEvents):
+        def __init__(self, run_dir: Path, rank: int) -> None:
+            read.append(rank)
+            super().__init__(run_dir, rank)
+
+    monkeypatch.setattr("cpadvisor.launch.stopping.RankEvents", Counted)
+    launch.stop(stubborn_run, grace_s=0.3)
+    assert read == [0, 1]
 
 
 def test_stop_again_changes_nothing(long_run: Path) -> None:
