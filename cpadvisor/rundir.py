@@ -57,6 +57,20 @@ def runs_root(explicit: Path | None = None, environ: Mapping[str, str] = os.envi
     return state_root(environ) / "runs" if explicit is None else explicit.expanduser().absolute()
 
 
+def stat_of(path: Path) -> os.stat_result | None:
+    """What the file system says of a path; None where nothing is there, or it lies in a folder of another user's."""
+    try:
+        return path.stat()
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
+        return None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there, as far as this user may see."""
+    told = stat_of(path)
+    return told is not None and stat.S_ISREG(told.st_mode)
+
+
 def log_path(run_dir: Path, rank: int) -> Path:
     """What one rank printed, standard output and standard error in their order."""
     return run_dir / f"log-rank{rank}.txt"
@@ -102,12 +116,15 @@ def _file_name(text: str) -> str:
 
 
 def list_runs(root: Path) -> tuple[Path, ...]:
-    """Directories with a record, oldest first. A root that is not there has none; hidden ones are on their way out."""
+    """Directories with a record, oldest first: none where there is no root.
+
+    Hidden ones are on their way out, and those of other users, who keep them private, are left out.
+    """
     try:
         entries = sorted(root.iterdir(), key=_age_order)
     except OSError:
         return ()
-    return tuple(path for path in entries if not path.name.startswith(".") and (path / RUN_FILE).is_file())
+    return tuple(path for path in entries if not path.name.startswith(".") and is_file(path / RUN_FILE))
 
 
 def _age_order(path: Path) -> tuple[str, int, str]:
@@ -122,10 +139,12 @@ def find_run(root: Path, name_prefix: str) -> Path:
     Raises NoSuchRunError naming the runs between which the prefix does not decide, or those that there are.
     """
     given = Path(name_prefix).expanduser()
-    if "/" in name_prefix and (given / RUN_FILE).is_file():
+    if "/" in name_prefix and is_file(given / RUN_FILE):
         return given.absolute()
-    if "/" in name_prefix and given.is_dir():
-        raise NoSuchRunError(f"{given} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs")
+    if "/" in name_prefix and stat_of(given) is not None:
+        raise NoSuchRunError(
+            f"{given} is no run: it has no {RUN_FILE} that you may read; `cpadvisor runs` lists the runs"
+        )
     runs = {path.name: path for path in list_runs(root)}
     if name_prefix in runs:
         return runs[name_prefix]

@@ -15,7 +15,7 @@ from cpadvisor.launch.jobfile import SIZE_KEYS
 from cpadvisor.launch.keeper import RUN_VARIABLE
 from cpadvisor.plan.layout import Layout
 from cpadvisor.processes import PROC, ProcessId, environment, is_alive, marked, started_at
-from cpadvisor.rundir import RUN_FILE, command_name
+from cpadvisor.rundir import RUN_FILE, command_name, is_file
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.view import RankView, RunView
 
@@ -111,7 +111,7 @@ def _has_vanished(directory: Path, processes: frozenset[ProcessId]) -> bool:
     A directory that was moved, or lies in a container of its own, is still a process's working directory.
     """
     places = (directory, *(PROC / str(process.pid) / "cwd" for process in processes))
-    return not any((place / RUN_FILE).exists() for place in places)
+    return not any(is_file(place / RUN_FILE) for place in places)
 
 
 def _orphan(directory: Path, processes: frozenset[ProcessId]) -> Orphan:
@@ -129,7 +129,7 @@ def _orphan(directory: Path, processes: frozenset[ProcessId]) -> Orphan:
 
 
 def _failure(orphan: Orphan, living: frozenset[ProcessId]) -> Failure:
-    why = "has a record that cannot be read" if (orphan.directory / RUN_FILE).exists() else "has vanished"
+    why = "has a record that cannot be read" if is_file(orphan.directory / RUN_FILE) else "has vanished"
     where = f"it stood at {orphan.directory}"
     if not living:
         return Failure(kind="vanished", headline=f"the run directory {why}", evidence=(where,))

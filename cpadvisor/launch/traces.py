@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cpadvisor.launch.keeper import KEEPER_VARIABLE, RUN_VARIABLE
 from cpadvisor.processes import is_alive, marked
-from cpadvisor.rundir import EXIT_FILE, boot_id
+from cpadvisor.rundir import EXIT_FILE, boot_id, is_file
 from cpadvisor.runrecord import RunRecord
 from cpadvisor.watch.state import LAUNCH_GRACE_S
 
@@ -24,7 +24,7 @@ def may_live(run_dir: Path, record: RunRecord, marks: Container[str]) -> bool:
     Of a run of another host, whose processes cannot be seen, only its exit status tells.
     """
     if record.host not in (None, socket.gethostname()):
-        return not (run_dir / EXIT_FILE).exists()
+        return not is_file(run_dir / EXIT_FILE)
     if os.path.realpath(run_dir) in marks:
         return True
     if record.boot_id != boot_id():

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cpadvisor.errors import ConfigError
-from cpadvisor.rundir import AGENT_LOG, CONFIG_FILE, TORCHRUN_FOLDER
+from cpadvisor.rundir import AGENT_LOG, CONFIG_FILE
 from cpadvisor.watch.host import Space, space_of
-from cpadvisor.watch.logs import clean_line, rank_log, tail_file
+from cpadvisor.watch.logs import clean_line, rank_log, tail_file, torchrun_files
 from cpadvisor.yaml_reader import read_yaml
 
 AGENT_LINES = 20_000
@@ -98,7 +98,7 @@ def _rank_lines(run_dir: Path, rank: int) -> tuple[str, ...]:
 
 
 def _error_files(run_dir: Path) -> tuple[ErrorFile, ...]:
-    found = (_error_file(path) for path in (run_dir / TORCHRUN_FOLDER).glob("*/attempt_*/*/error.json"))
+    found = (_error_file(path) for path in torchrun_files(run_dir, "*/error.json"))
     return tuple(sorted((each for each in found if each is not None), key=lambda each: (each.t, each.rank)))
 
 

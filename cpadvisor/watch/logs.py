@@ -1,11 +1,10 @@
 """The end of a log, without reading the whole of it, as plain lines that no terminal obeys."""
 
-import contextlib
 import os
 import re
 from pathlib import Path
 
-from cpadvisor.rundir import AGENT_LOG, TORCHRUN_FOLDER, log_path
+from cpadvisor.rundir import AGENT_LOG, TORCHRUN_FOLDER, is_file, log_path, stat_of
 
 MAX_LINE = 1000
 """Characters of a line; a longer one is cut and ends in an ellipsis."""
@@ -54,18 +53,26 @@ def tail_file(path: Path, *, lines: int) -> tuple[str, ...]:
     return tuple(clean_line(row) for row in rows[-lines:])
 
 
+def torchrun_files(run_dir: Path, pattern: str) -> tuple[Path, ...]:
+    """What torchrun keeps of each rank, by a pattern below its attempt; none where this user may not look."""
+    try:
+        return tuple((run_dir / TORCHRUN_FOLDER).glob(f"*/attempt_*/{pattern}"))
+    except OSError:
+        return ()
+
+
 def rank_log(run_dir: Path, rank: int) -> Path | None:
     """Where a rank's output lies: `log-rank<R>.txt`; for axolotl, which starts torchrun itself, torchrun's own files.
 
     Of those the newest that is not empty counts: torchrun keeps standard output and standard error apart.
     """
     own = log_path(run_dir, rank)
-    if own.exists():
+    if is_file(own):
         return own
     found = [
-        (path.stat().st_mtime, path)
-        for path in (run_dir / TORCHRUN_FOLDER).glob(f"*/attempt_*/{rank}/std*.log")
-        if path.stat().st_size
+        (told.st_mtime, path)
+        for path in torchrun_files(run_dir, f"{rank}/std*.log")
+        if (told := stat_of(path)) is not None and told.st_size
     ]
     return max(found)[1] if found else None
 
@@ -76,14 +83,13 @@ def log_times(run_dir: Path) -> dict[int | None, float]:
     It is all that tells of ranks that write no events, which print into torchrun's own files.
     """
     rows: list[tuple[int | None, Path]] = [(None, run_dir / AGENT_LOG)]
-    found = (run_dir / TORCHRUN_FOLDER).glob("*/attempt_*/*/std*.log")
+    found = torchrun_files(run_dir, "*/std*.log")
     rows += [(int(path.parent.name), path) for path in found if path.parent.name.isdecimal()]
     times: dict[int | None, float] = {}
     for rank, path in rows:
-        with contextlib.suppress(OSError):
-            told = path.stat()
-            if told.st_size:
-                times[rank] = max(told.st_mtime, times.get(rank, 0.0))
+        told = stat_of(path)
+        if told is not None and told.st_size:
+            times[rank] = max(told.st_mtime, times.get(rank, 0.0))
     return times
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.rundir import runs_root
+from cpadvisor.rundir import is_file, runs_root
 from cpadvisor.runrecord import RunRecord
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.case import Case
@@ -93,7 +93,7 @@ def _job(case: Case) -> Job:
 def _file(case: Case) -> str | None:
     """The config that the user wrote, while it is there."""
     config = case.record.config
-    return shlex.quote(config) if config is not None and Path(config).is_file() else None
+    return shlex.quote(config) if config is not None and is_file(Path(config)) else None
 
 
 def _host_memory(failure: Failure, case: Case) -> Failure:

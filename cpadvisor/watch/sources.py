@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cpadvisor.processes import ProcessId, state_of
-from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id
+from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id, stat_of
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.clues import Clues, read_clues
 from cpadvisor.watch.door import Answer, Doors
@@ -104,8 +104,5 @@ class Sources:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes when a file is replaced; None where there is none."""
-    try:
-        told = path.stat()
-    except OSError:
-        return None
-    return told.st_mtime_ns, told.st_size
+    told = stat_of(path)
+    return None if told is None else (told.st_mtime_ns, told.st_size)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cpadvisor import rundir
-from cpadvisor.errors import LaunchError, WriteError
+from cpadvisor.errors import LaunchError, NoSuchRunError, WriteError
 from cpadvisor.rundir import create_run, find_run, list_runs, replace_with_backup, runs_root, write_atomically
+from cpadvisor.watch.logs import rank_log
 
 NOON = 1_795_348_800.0  # 2026-11-22 12:00:00 UTC
 
@@ -55,6 +56,31 @@ def test_folders_without_a_record_are_no_runs(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "nowhere") == ()
 
 
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run of another user beside one of ours; the tests may run as root, who sees all."""
+    directory = create_run(tmp_path, model="theirs", layout="1x1x1x1", now=0.0)
+    (directory / "run.json").write_text("{}")
+    (create_run(tmp_path, model="ours", layout="1x1x1x1", now=0.0) / "run.json").write_text("{}")
+    see = Path.stat
+
+    def refuse(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == directory:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return see(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    return directory
+
+
+def test_a_private_run_of_another_user_hides_none_of_ours(tmp_path: Path, foreign: Path) -> None:
+    assert [path.name for path in list_runs(tmp_path)] == ["19700101T000000Z-ours-1x1x1x1"]
+    assert find_run(tmp_path, "19700101T000000Z").name == "19700101T000000Z-ours-1x1x1x1"
+    with pytest.raises(NoSuchRunError, match=r"theirs-1x1x1x1 is no run: it has no run.json that you may read"):
+        find_run(tmp_path, str(foreign))
+    assert rank_log(foreign, 0) is None
+
+
 def test_a_hidden_directory_is_on_its_way_out_and_no_run(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run.rename(tmp_path / f".removed-{run.name}")
@@ -84,7 +110,7 @@ def test_a_prefix_that_does_not_decide_names_the_runs(tmp_path: Path) -> None:
 def test_a_path_that_leads_to_no_run_says_so(tmp_path: Path) -> None:
     make_run(tmp_path)
     (tmp_path / "notes").mkdir()
-    with pytest.raises(LaunchError, match=r"/notes is no run: it has no run\.json; `cpadvisor runs` lists the runs"):
+    with pytest.raises(LaunchError, match=r"/notes is no run: it has no run\.json that you may read; .* lists the runs"):
         find_run(tmp_path, str(tmp_path / "notes"))
 
 
