@@ -12,6 +12,10 @@ from cpadvisor.processes import ProcessId
 from cpadvisor.rundir import AGENT_FILE, RUN_FILE, write_atomically
 
 SCHEMA = 1
+MOST_RANKS = 1 << 16
+"""Above what any one host starts; whoever reads a record makes room for each rank."""
+MOST_SECONDS = 1 << 37
+"""Beyond the year 6000; calendars end in 9999."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,7 @@ def read_record(run_dir: Path) -> RunRecord:
         values = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise LaunchError(f"{run_dir} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LaunchError(f"cannot read {path}: {error}; the run can only be deleted") from error
     if not isinstance(values, dict):
         raise LaunchError(f"{path} holds a {type(values).__name__}, not an object; the run can only be deleted")
@@ -161,11 +165,23 @@ def _count(value: Any) -> int:
     return value
 
 
+def _world(value: Any) -> int:
+    if _count(value) > MOST_RANKS:
+        raise ValueError(f"{value} is above {MOST_RANKS}, the most ranks of a run,")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if not abs(_of(float, int)(value)) < MOST_SECONDS:  # nor is NaN
+        raise ValueError(f"{value} is no time, which lies below {MOST_SECONDS}")
+    return value
+
+
 def _process(value: Any) -> ProcessId:
     return ProcessId(pid=_of(int)(value["pid"]), start_ticks=_of(int)(value["start_ticks"]))
 
 
-_text, _number, _whole, _mapping, _list = _of(str), _of(float, int), _of(int), _of(dict), _of(list)
+_text, _whole, _mapping, _list = _of(str), _of(int), _of(dict), _of(list)
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "run": _text,
@@ -177,9 +193,9 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "model": _text,
     "layout": lambda value: {_text(axis): _count(size) for axis, size in _mapping(value).items()},
     "sequence_len": _whole,
-    "world": _count,
+    "world": _world,
     "steps": _whole,
-    "started": _number,
+    "started": _finite,
     "host": _text,
     "boot_id": _text,
     "agent": _process,

@@ -68,7 +68,8 @@ def _take(usable: tuple[int, ...], *, world: int, order: tuple[int, ...] | None)
         )
     if order is None:
         return usable[:world]
-    if len(order) != world or len(set(order)) != world:
+    names = {index for index in order if isinstance(index, int)}  # a list of a config may hold anything
+    if len(order) != world or len(names) != world:
         raise LaunchError(
             f"cpadvisor.rank_order {list(order)} does not name one GPU for each of the {world} processes; "
             f"use {list(usable[:world])}"

@@ -114,7 +114,7 @@ def _error_file(path: Path) -> ErrorFile | None:
             message=plain(told.strip().splitlines()[0]),
             trace=tuple(plain(line) for line in str(extra.get("py_callstack", "")).splitlines() if line.strip()),
         )
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         return None
 
 

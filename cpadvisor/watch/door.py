@@ -87,7 +87,7 @@ def _post(path: str, handler: str, timeout_s: float) -> bytes | None:
 def _answer(told: bytes) -> Answer | None:
     try:
         values: Any = json.loads(told)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None

@@ -95,15 +95,15 @@ def read_event(line: bytes) -> dict[str, Any] | None:
 def number(event: Mapping[str, Any], key: str) -> float | None:
     """A finite number of an event."""
     value = event.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return whole(event, key)
 
 
 def whole(event: Mapping[str, Any], key: str) -> int | None:
-    """A whole number of an event."""
+    """A whole number of an event, of at most 64 bits: longer ones fit in no float."""
     value = event.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
 
 
 def text(event: Mapping[str, Any], key: str) -> str | None:

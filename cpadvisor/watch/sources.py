@@ -14,7 +14,7 @@ from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id, stat_of
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.clues import Clues, read_clues
 from cpadvisor.watch.door import Answer, Doors
-from cpadvisor.watch.events import EventFile, Events
+from cpadvisor.watch.events import EventFile, Events, number
 from cpadvisor.watch.logs import log_times
 from runtime.telemetry import events_path
 
@@ -80,10 +80,10 @@ class Sources:
     def told(self, name: str, key: str) -> float | None:
         """One number of a small JSON file of the run; None where it is missing, torn or holds something else."""
         try:
-            value = json.loads((self.run_dir / name).read_text())[key]
-        except (OSError, ValueError, KeyError, TypeError):
+            values = json.loads((self.run_dir / name).read_text())
+        except (OSError, ValueError, RecursionError):
             return None
-        return value if isinstance(value, int | float) else None
+        return number(values, key) if isinstance(values, dict) else None
 
     def exit_status(self) -> int | None:
         """The exit status of torchrun, negative for a signal; None where nobody saw it."""

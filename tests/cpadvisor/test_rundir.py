@@ -110,7 +110,9 @@ def test_a_prefix_that_does_not_decide_names_the_runs(tmp_path: Path) -> None:
 def test_a_path_that_leads_to_no_run_says_so(tmp_path: Path) -> None:
     make_run(tmp_path)
     (tmp_path / "notes").mkdir()
-    with pytest.raises(LaunchError, match=r"/notes is no run: it has no run\.json that you may read; .* lists the runs"):
+    with pytest.raises(
+        LaunchError, match=r"/notes is no run: it has no run\.json that you may read; .* lists the runs"
+    ):
         find_run(tmp_path, str(tmp_path / "notes"))
 
 

@@ -1,6 +1,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,8 +45,8 @@ def test_more_processes_than_gpus_names_both() -> None:
         choose_gpus(NODE, world=8, wants_gpu=True, order=None)
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (0, 0)])
-def test_an_order_that_does_not_name_one_gpu_a_process_is_refused(order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 0), ([0], [1]), ("0", "1")])
+def test_an_order_that_does_not_name_one_gpu_a_process_is_refused(order: Any) -> None:
     with pytest.raises(LaunchError, match=r"does not name one GPU for each of the 2 processes; use \[0, 1\]"):
         choose_gpus(NODE, world=2, wants_gpu=True, order=order)
 

@@ -264,6 +264,13 @@ def test_an_ended_run_is_judged_again_when_its_exit_status_comes(tmp_path: Path,
     assert (view.state, view.reason) == ("failed", "torchrun was ended by SIGKILL from outside")
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_exit_status_that_is_damaged_says_nothing(tmp_path: Path, record: RunRecord, deep: bool) -> None:
+    (tmp_path / "exit.json").write_text("[" * 100_000 if deep else '{"exit": NaN, "t": Infinity, "oom_kills": [1]}')
+    view = ended(tmp_path, record, START)
+    assert (view.state, view.exit) == ("lost", None)
+
+
 def test_a_kill_is_judged_again_when_the_kernels_count_comes(tmp_path: Path, record: RunRecord) -> None:
     lives(tmp_path, record, START, agent=gone(record), oom_kills=4)
     (tmp_path / "log-agent.txt").write_text("  rank : 1 (local_rank: 1)\n  exitcode : -9 (pid: 9)\n")
