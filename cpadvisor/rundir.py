@@ -22,6 +22,8 @@ ERROR_FILE = "error.json"
 AGENT_LOG = "log-agent.txt"
 TORCHRUN_FOLDER = "torchrun"
 CODE_FOLDER = "code"
+CHECKPOINTS_FOLDER = "checkpoints"
+"""Holds `step-<n>` for each training state that is whole."""
 BALLAST_FILE = "ballast"
 BALLAST_BYTES = 64 << 10
 """Space for the last events of all ranks: each is a line under 4 kB."""
@@ -74,6 +76,15 @@ def is_file(path: Path) -> bool:
 def log_path(run_dir: Path, rank: int) -> Path:
     """What one rank printed, standard output and standard error in their order."""
     return run_dir / f"log-rank{rank}.txt"
+
+
+def kept_step(run_dir: Path) -> int | None:
+    """The last step whose training state lies in the run directory; None without one."""
+    try:
+        names = [path.name for path in (run_dir / CHECKPOINTS_FOLDER).iterdir()]
+    except OSError:
+        return None
+    return max((int(found[1]) for name in names if (found := re.fullmatch(r"step-(\d{1,18})", name))), default=None)
 
 
 def boot_id() -> str | None:

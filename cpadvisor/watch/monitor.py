@@ -86,8 +86,9 @@ class Monitor:
         return self._sources.record.steps if told is None else int(told)
 
     def _checkpoint_step(self) -> int | None:
-        """The last step whose state any rank told of: one tells once all have written."""
-        return max((rank.checkpoint_step for rank in self._ranks if rank.checkpoint_step is not None), default=None)
+        """The last step whose state is kept; any rank may tell of it, as one does once all have written."""
+        told = max((rank.checkpoint_step for rank in self._ranks if rank.checkpoint_step is not None), default=None)
+        return self._sources.checkpoint_step(told)
 
     def _evidence(self, living: Living) -> Evidence:
         record, now, current = self._sources.record, self._sources.now(), self._current()

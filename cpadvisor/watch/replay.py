@@ -118,6 +118,10 @@ class _Recorded(Sources):
         """When a log was written before its last line is not known, so none counts as silent."""
         return super().log_times() if self.clock is None else dict.fromkeys(super().log_times(), self.clock)
 
+    def checkpoint_step(self, told: int | None) -> int | None:
+        """What was told up to the clock."""
+        return super().checkpoint_step(told) if self.clock is None else told
+
     def is_foreign(self) -> bool:
         return self.clock is None and super().is_foreign()
 

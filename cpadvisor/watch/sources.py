@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cpadvisor.processes import ProcessId, state_of
-from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id, stat_of
+from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id, kept_step, stat_of
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.clues import Clues, read_clues
 from cpadvisor.watch.door import Answer, Doors
@@ -53,6 +53,10 @@ class Sources:
     def log_times(self) -> Mapping[int | None, float]:
         """When each rank of a run without events last printed something, and torchrun, under None."""
         return {} if self.record.writes_events else log_times(self.run_dir)
+
+    def checkpoint_step(self, told: int | None) -> int | None:
+        """The step from which a resume goes on, which the ranks `told`: on disk, as it may have been deleted since."""
+        return kept_step(self.run_dir)
 
     def is_foreign(self) -> bool:
         """Whether its processes are on another host, where no process number can be judged."""

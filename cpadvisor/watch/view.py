@@ -63,7 +63,7 @@ class RunView:
     """The last finished step, from 1; None before the first."""
     steps: int | None = None
     checkpoint_step: int | None = None
-    """The step from which a resume goes on; None where no training state was kept."""
+    """The step from which a resume goes on; None where no training state is kept."""
     started: float = 0.0
     """Unix seconds."""
     elapsed_s: float = 0.0

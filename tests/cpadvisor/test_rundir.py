@@ -208,6 +208,13 @@ def test_a_file_to_be_replaced_that_is_no_text_is_named(tmp_path: Path) -> None:
         rundir.read_existing(path)
 
 
+def test_the_last_step_that_is_kept_is_the_highest_whole_one(tmp_path: Path) -> None:
+    assert rundir.kept_step(tmp_path) is None
+    for name in ("step-9", "step-10", "step-12.partial", "steps", "notes.txt"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert rundir.kept_step(tmp_path) == 10
+
+
 def test_a_boot_has_one_name() -> None:
     assert rundir.boot_id() == rundir.boot_id()
     assert len(rundir.boot_id() or "") == 36

@@ -243,7 +243,8 @@ def test_a_long_step_on_another_host_is_no_end(tmp_path: Path, record: RunRecord
 def test_a_run_that_is_lost_or_hangs_tells_the_checkpoint_from_which_it_goes_on(
     tmp_path: Path, record: RunRecord
 ) -> None:
-    lives(tmp_path, record, START, *STEPS, {"kind": "checkpoint", "step": 2, "seconds": 1.0, "resumable": True})
+    lives(tmp_path, record, START, *STEPS)
+    (tmp_path / "checkpoints" / "step-2").mkdir(parents=True)
     hung = monitor_at(tmp_path, 300).poll()
     assert (hung.state, hung.checkpoint_step) == ("hung", 2)
     assert hung.failure is not None and hung.failure.mend is not None
@@ -253,6 +254,13 @@ def test_a_run_that_is_lost_or_hangs_tells_the_checkpoint_from_which_it_goes_on(
     assert (lost.state, lost.checkpoint_step) == ("lost", 2)
     assert lost.failure is not None
     assert lost.failure.mend == "start it again: it goes on from its checkpoint of step 2"
+
+
+def test_a_checkpoint_that_was_deleted_since_is_not_promised(tmp_path: Path, record: RunRecord) -> None:
+    kept = {"kind": "checkpoint", "step": 2, "seconds": 1.0, "resumable": True}
+    view = ended(tmp_path, record, START, *STEPS, kept)
+    assert view.failure is not None and view.failure.mend is not None
+    assert (view.checkpoint_step, view.failure.mend.startswith("start it again: it begins anew")) == (None, True)
 
 
 def test_an_ended_run_is_judged_again_when_its_exit_status_comes(tmp_path: Path, record: RunRecord) -> None:

@@ -168,6 +168,14 @@ def test_a_run_of_axolotl_is_not_shown_to_have_hung_before_its_end(tmp_path: Pat
     assert states(Replay(run.directory), 30, 1800, 3600) == ["running", "running", "done"]
 
 
+def test_a_checkpoint_that_was_deleted_since_was_there_then(tmp_path: Path) -> None:
+    run = finished(tmp_path)
+    run.event(0, 5.0, "checkpoint", step=1, resumable=True)
+    run.event(0, 60.0, "heartbeat", step=1)
+    replay = Replay(run.directory)
+    assert (replay.at(30.0).checkpoint_step, replay.at(1e9).checkpoint_step) == (1, None)
+
+
 def test_frames_are_json_like_a_look_at_a_live_run(tmp_path: Path) -> None:
     for view in Replay(finished(tmp_path).directory).frames(2.0):
         json.dumps(watch_json(view), allow_nan=False)
