@@ -42,6 +42,11 @@ def space_of(path: Path) -> Space | None:
     )
 
 
+def space_for(path: Path) -> Space | None:
+    """The space of the file system on which `path` lies, or would lie: that of its nearest parent that is there."""
+    return next((space for place in (path, *path.parents) if (space := space_of(place)) is not None), None)
+
+
 def oom_kills() -> int | None:
     """How many processes the kernel has killed for want of memory: of our own control group, else of this boot.
 

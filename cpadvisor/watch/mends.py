@@ -10,10 +10,10 @@ from cpadvisor.runrecord import RunRecord
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.failure import Failure
-from cpadvisor.watch.host import listener
+from cpadvisor.watch.host import listener, space_for
 from cpadvisor.watch.knobs import Job, Knob, free_others, nearest_knob, whole_segments
 from cpadvisor.watch.memory_cause import MemoryCause, memory_cause
-from cpadvisor.watch.wording import first_of_kind, is_about_shared_memory, port_in
+from cpadvisor.watch.wording import first_of_kind, is_about_shared_memory, port_in, unwritten_path
 
 
 def mended(failure: Failure, case: Case) -> Failure:
@@ -166,11 +166,14 @@ def _disk_full(failure: Failure, case: Case) -> Failure:
     if is_about_shared_memory("\n".join((failure.headline, *failure.evidence))):
         words = "free some of /dev/shm, or give the container more (docker: --shm-size), then go on"
         return replace(failure, mend=words, command=_again(case))
-    space = case.clues.space
+    path = unwritten_path((failure.headline, *failure.evidence))
+    runs, space = case.clues.space, case.clues.space if path is None else space_for(Path(path))
     if space is None:
         return replace(failure, mend="free some space, then go on", command=_again(case))
     line = f"{space.place} has {format_bytes(space.free_bytes)} free now"
-    words = f"free some space on {space.place}, for example with `cpadvisor runs rm`, then go on"
+    is_of_runs = runs is not None and runs.place == space.place
+    how = "for example with `cpadvisor runs rm`, " if is_of_runs else ""
+    words = f"free some space on {space.place}, {how}then go on"
     return replace(failure, evidence=(*failure.evidence, line), mend=words, command=_again(case))
 
 

@@ -23,6 +23,10 @@ _KINDS = {kind: re.compile("|".join(words)) for kind, words in _WORDS.items()}
 _PORT = re.compile(r"\bport:? (\d{1,5})\b|', (\d{1,5})\)|(?:\d+(?:\.\d+){3}|\]):(\d{1,5})\b")
 _STEP = re.compile(r"\bstep (\d+)\b")
 _SIGNAL = re.compile(r"SignalException: Process \d+ got signal: (\d+)")
+_UNWRITTEN = re.compile(
+    r"cannot write (?:the model to )?(/.+?)(?: \(|: )|(?:No space left on device|Disk quota exceeded): '(/[^']+)'"
+)
+"""What the bundled trainer says, and Python."""
 _SHM = "/dev/shm"
 _LOST_CONNECTION = re.compile(
     r"Connection (?:reset|closed|refused)|Broken pipe|remote process exited|peer (?:gone|left)"
@@ -60,6 +64,12 @@ def signal_in(lines: Iterable[str]) -> int | None:
 def is_lost_connection(text: str) -> bool:
     """Whether a rank failed because another one was gone."""
     return _LOST_CONNECTION.search(text) is not None
+
+
+def unwritten_path(lines: Iterable[str]) -> str | None:
+    """The first file or folder that could not be written: `cannot write /mnt/out/model.safetensors: No space left`."""
+    found = next((found for line in lines if (found := _UNWRITTEN.search(line))), None)
+    return None if found is None else next(filter(None, found.groups()))
 
 
 def is_about_shared_memory(text: str) -> bool:

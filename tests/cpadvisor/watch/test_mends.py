@@ -93,7 +93,16 @@ def test_a_full_disk_is_named_with_what_is_free() -> None:
     told = mended(failure("disk_full", "No space left on device"), case(clues=Clues(space=space)))
     assert told.evidence == ("/scratch has 4.0 KiB free now",)
     assert told.mend is not None and "/scratch" in told.mend
+    assert "`cpadvisor runs rm`" in told.mend
     assert told.command == AGAIN
+
+
+def test_a_full_disk_is_that_of_the_path_that_could_not_be_written() -> None:
+    space = Space(place=Path("/scratch"), free_bytes=10**12, free_files=None)
+    line = "the disk is full: cannot write /proc/out/model.safetensors: No space left on device; free some space"
+    told = mended(failure("disk_full", line), case(clues=Clues(space=space)))
+    assert told.mend == "free some space on /proc, then go on"
+    assert told.evidence == ("/proc has 0 B free now",)
 
 
 def test_a_full_shared_memory_is_not_taken_for_the_disk() -> None:

@@ -7,6 +7,7 @@ from cpadvisor.watch.wording import (
     port_in,
     signal_in,
     step_in,
+    unwritten_path,
 )
 
 
@@ -74,3 +75,17 @@ def test_shared_memory_is_known_by_its_paths() -> None:
     assert is_about_shared_memory("Error while creating shared memory segment /dev/shm/nccl-x")
     assert is_about_shared_memory("unable to write to file </torch_123_456>: No space left on device (28)")
     assert not is_about_shared_memory("cannot write /scratch/torch-runs/events: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("cannot write /mnt/out/model.safetensors: No space left on device", "/mnt/out/model.safetensors"),
+        ("cannot write the model to /mnt/my out (5 bytes are free there): No space", "/mnt/my out"),
+        ("OSError: [Errno 28] No space left on device: '/mnt/out/x'", "/mnt/out/x"),
+        ("OSError: [Errno 28] No space left on device", None),
+        ('  File "/usr/lib/python3.11/shutil.py", line 256, in copyfile', None),
+    ],
+)
+def test_the_path_that_could_not_be_written_is_read(line: str, path: str | None) -> None:
+    assert unwritten_path(["step 3", line]) == path
