@@ -32,6 +32,8 @@ from cpadvisor.rundir import (
     STOP_FILE,
     TORCHRUN_FOLDER,
     command_name,
+    is_file,
+    stat_of,
     write_ballast,
 )
 from cpadvisor.runrecord import RunRecord, read_record
@@ -136,24 +138,25 @@ def _free_folder(run_dir: Path, attempt: int) -> Path:
 def _sizes(run_dir: Path) -> dict[Path, int]:
     """Bytes of each file of the run that a further attempt may append to, or begin."""
     names = ("events-*", "log-*", "nccl-*")
-    return {path: path.stat().st_size for name in names for path in run_dir.glob(name) if path.is_file()}
+    told = {path: stat_of(path) for name in names for path in run_dir.glob(name) if is_file(path)}
+    return {path: found.st_size for path, found in told.items() if found is not None}
 
 
 def _cut_back(run_dir: Path, sizes: dict[Path, int]) -> None:
     """Take out what ranks wrote before their start failed: a new beginning would hide how the attempt before ended."""
     for path, size in _sizes(run_dir).items():
-        if path not in sizes:
-            path.unlink(missing_ok=True)
-        elif size > sizes[path]:
-            os.truncate(path, sizes[path])
+        with contextlib.suppress(OSError):
+            if path not in sizes:
+                path.unlink()
+            elif size > sizes[path]:
+                os.truncate(path, sizes[path])
 
 
 def _bring_back(run_dir: Path, aside: Path, moved: list[str]) -> None:
-    for name in moved:
-        fresh = run_dir / name
-        if fresh.is_dir():
-            shutil.rmtree(fresh)
-        (aside / name).replace(fresh)
-    if (aside / RUN_FILE).exists():
-        (aside / RUN_FILE).replace(run_dir / RUN_FILE)
+    """Put each thing back where it was, as far as it goes: why the start failed is told, not why this does."""
+    for name in (*moved, RUN_FILE):
+        with contextlib.suppress(OSError):
+            if (aside / name).exists():
+                shutil.rmtree(run_dir / name, ignore_errors=True)
+                (aside / name).replace(run_dir / name)
     shutil.rmtree(aside, ignore_errors=True)

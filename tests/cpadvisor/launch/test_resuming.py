@@ -161,6 +161,18 @@ def test_a_resume_that_fails_leaves_all_as_it_was(
     assert (now.state, now.reason, now.exit) == (view.state, view.reason, view.exit)
 
 
+def test_a_resume_whose_directory_vanishes_tells_why_it_failed_first(
+    failed_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish(*_: object) -> None:
+        shutil.rmtree(failed_run)
+        raise WriteError("no space left")
+
+    monkeypatch.setattr("cpadvisor.launch.resuming.spawn", vanish)
+    with pytest.raises(WriteError, match="no space left"):
+        launch.resume(failed_run)
+
+
 def test_of_two_resumes_at_once_one_is_refused(
     failed_run: Path, fake_torch: Fake, processes_of: Callable[[Path], list[int]], poll_until: Until
 ) -> None:
