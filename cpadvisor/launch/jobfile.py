@@ -23,6 +23,8 @@ SIZE_KEYS = {
 
 _FOLDERS = ("output_dir", "dataset_prepared_path", "logging_dir", "resume_from_checkpoint")
 """Keys whose text is always a path; base_model and datasets may be names on a hub instead."""
+_PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*")
+"""Anchor and tag before a scalar, of which a parser counts them a part."""
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./+@-]*")
 
 
@@ -106,9 +108,12 @@ def with_absolute_paths(job: JobFile) -> str:
     """
     pieces: list[str] = []
     position = 0
-    for node in sorted(_path_nodes(job), key=lambda node: node.start_mark.index):
+    nodes = {node.start_mark.index: node for node in _path_nodes(job)}  # an alias leads to the node of its anchor
+    for start, node in sorted(nodes.items()):
         path = _absolute(node.value, job.path.parent)
-        pieces += [job.text[position : node.start_mark.index], _as_yaml(path)]
+        anchor = _PROPERTIES.match(job.text, start)
+        assert anchor is not None, "the pattern matches nothing, too"
+        pieces += [job.text[position:start], anchor[0], _as_yaml(path)]
         position = node.end_mark.index
     return "".join(pieces) + job.text[position:]
 

@@ -55,6 +55,14 @@ def test_the_precision_says_whether_gpus_are_wanted(tmp_path: Path, text: str, w
     assert job_of(tmp_path, text + "\n").wants_gpu is wants
 
 
+def test_an_alias_of_a_path_follows_its_anchor(tmp_path: Path) -> None:
+    text = "output_dir: &o !!str ./out  # here\nlogging_dir: *o\ndatasets: &d [{path: ./a}]\ntest_datasets: *d\n"
+    changed = with_absolute_paths(job_of(tmp_path, text))
+    assert changed == text.replace("./out", f"{tmp_path}/out").replace("./a", f"{tmp_path}/a")
+    values = yaml.safe_load(changed)
+    assert values["output_dir"] == values["logging_dir"] == f"{tmp_path}/out"
+
+
 def test_only_relative_paths_change_and_every_other_byte_stays(tmp_path: Path) -> None:
     text = (
         "# what I train\n"
