@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import shutil
 import stat
 import time
@@ -172,9 +173,14 @@ def find_run(root: Path, name_prefix: str) -> Path:
 
 
 def command_name(run_dir: Path) -> str:
-    """How a command names a run: by its name where runs usually are, else by its path. Quote it for a shell."""
+    """How a command names a run: by its name where runs usually are, else by its path."""
     path = run_dir.absolute()
     return path.name if path.parent == runs_root() else str(path)
+
+
+def shell_name(run_dir: Path) -> str:
+    """The same, as a shell reads it."""
+    return shlex.quote(command_name(run_dir))
 
 
 def _few(names: list[str]) -> str:

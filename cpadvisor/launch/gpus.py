@@ -1,6 +1,5 @@
 """Which GPUs a run takes: those of its plan, in the plan's order, that the user may see and nobody holds."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from cpadvisor.errors import LaunchError, MissingError
 from cpadvisor.launch.traces import marked_runs, may_live
 from cpadvisor.node import Node
-from cpadvisor.rundir import boot_id, command_name, list_runs
+from cpadvisor.rundir import boot_id, list_runs, shell_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.units import GIB, format_bytes
 from cpadvisor.watch.monitor import Monitor
@@ -121,7 +120,7 @@ def refuse_running(root: Path, indices: tuple[int, ...]) -> None:
         if state in LIVE_STATES:
             raise LaunchError(
                 f"run {record.run} is {state} on GPU {_names(shared)}; wait for it, end it with "
-                f"`cpadvisor stop {shlex.quote(command_name(run_dir))}`, or start this one beside it with --force"
+                f"`cpadvisor stop {shell_name(run_dir)}`, or start this one beside it with --force"
             )
 
 

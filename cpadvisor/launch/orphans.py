@@ -5,7 +5,6 @@ run and their rank, their start times tell how long they live.
 """
 
 import re
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from cpadvisor.launch.jobfile import SIZE_KEYS
 from cpadvisor.launch.keeper import RUN_VARIABLE
 from cpadvisor.plan.layout import Layout
 from cpadvisor.processes import PROC, ProcessId, environment, is_alive, marked, started_at
-from cpadvisor.rundir import RUN_FILE, command_name, is_file
+from cpadvisor.rundir import RUN_FILE, is_file, shell_name
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.view import RankView, RunView
 
@@ -139,5 +138,5 @@ def _failure(orphan: Orphan, living: frozenset[ProcessId]) -> Failure:
         headline=f"the run directory {why} while the processes of the run go on",
         evidence=(where, f"processes {pids} carry its name"),
         mend="end it: its figures, logs and checkpoints have gone with the directory",
-        command=f"cpadvisor stop {shlex.quote(command_name(orphan.directory))}",
+        command=f"cpadvisor stop {shell_name(orphan.directory)}",
     )

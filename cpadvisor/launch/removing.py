@@ -10,7 +10,7 @@ from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
 from cpadvisor.launch.orphans import orphan_at
 from cpadvisor.launch.stopping import run_processes
 from cpadvisor.launch.traces import marked_runs, may_live
-from cpadvisor.rundir import RUN_FILE, command_name, is_file
+from cpadvisor.rundir import RUN_FILE, is_file, shell_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.view import state_label
@@ -48,7 +48,7 @@ def require_removable(run_dir: Path) -> None:
         raise LaunchError(f"{run_dir} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs")
     state = _living_state(run_dir)
     if state is not None:
-        command = f"cpadvisor stop {shlex.quote(command_name(run_dir))}"
+        command = f"cpadvisor stop {shell_name(run_dir)}"
         raise LaunchError(f"run {run_dir.name} is {state}; end it with `{command}`, then delete it")
 
 

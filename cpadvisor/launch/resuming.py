@@ -6,7 +6,6 @@ and the ranks' logs are appended to.
 
 import contextlib
 import os
-import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,8 +30,8 @@ from cpadvisor.rundir import (
     RUN_FILE,
     STOP_FILE,
     TORCHRUN_FOLDER,
-    command_name,
     is_file,
+    shell_name,
     stat_of,
     write_ballast,
 )
@@ -76,7 +75,7 @@ def resume(run_dir: Path, *, python: str | None = None, force: bool = False, por
 
 
 def _refuse(run_dir: Path, record: RunRecord) -> None:
-    name, named, view = record.run, shlex.quote(command_name(run_dir)), Monitor(run_dir).poll()
+    name, named, view = record.run, shell_name(run_dir), Monitor(run_dir).poll()
     if not view.is_final:
         raise LaunchError(
             f"run {name} is {state_label(view.state)}; `cpadvisor attach {named}` shows it, "

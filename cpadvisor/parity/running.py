@@ -16,7 +16,7 @@ from cpadvisor.parity.room import model_of, whole_number
 from cpadvisor.parity.verdict import Verdict, judge
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, ring_hop_bytes, ring_step_bytes
-from cpadvisor.rundir import state_root, write_atomically
+from cpadvisor.rundir import shell_name, state_root, write_atomically
 from cpadvisor.watch.view import RunView
 
 PURPOSE = "parity"
@@ -118,9 +118,10 @@ def _look(view: RunView, on_view: OnView) -> None:
 
 def _not_ended(view: RunView, cp: int) -> LaunchError:
     reason = view.failure.headline if view.failure is not None else view.reason or view.state
+    name = shell_name(view.directory)
     return LaunchError(
-        f"the run at cp {cp} did not reach its end: {reason}; `cpadvisor doctor {view.directory}` says more, "
-        f"`cpadvisor logs {view.directory}` shows what it printed"
+        f"the run at cp {cp} did not reach its end: {reason}; `cpadvisor doctor {name}` says more, "
+        f"`cpadvisor logs {name}` shows what it printed"
     )
 
 

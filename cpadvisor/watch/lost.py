@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cpadvisor.errors import LaunchError
+from cpadvisor.rundir import shell_name
 from cpadvisor.units import format_seconds
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.living import find_living
-from cpadvisor.watch.mends import again, name_for_commands, resumes
+from cpadvisor.watch.mends import again, resumes
 from cpadvisor.watch.ranks import RankEvents
 from cpadvisor.watch.sources import Sources
 from cpadvisor.watch.state import SILENCE_S
@@ -59,7 +60,7 @@ def vanished(sources: Sources, ranks: Sequence[RankEvents], *, last: RunView | N
         headline=f"{sources.run_dir} has vanished; what it told of the run {record.run} is lost",
         evidence=(f"processes {numbers} of it still run" if pids else "no process of it runs",),
         mend="end it: nothing that it finds out can be kept" if pids else "nothing of it is left to end",
-        command=f"cpadvisor stop {name_for_commands(record, sources.run_dir)}" if pids else None,
+        command=f"cpadvisor stop {shell_name(sources.run_dir)}" if pids else None,
     )
     view = last or RunView(run=record.run, directory=sources.run_dir, state="launching", world=record.world)
     return replace(view, state=view.state if living.any else "lost", reason=failure.headline, failure=failure)

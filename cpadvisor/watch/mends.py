@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.rundir import is_file, runs_root
+from cpadvisor.rundir import is_file, shell_name
 from cpadvisor.runrecord import RunRecord
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.case import Case
@@ -22,8 +22,8 @@ def mended(failure: Failure, case: Case) -> Failure:
 
 
 def name_for_commands(record: RunRecord, run_dir: Path) -> str:
-    """How a command names a run: by its name where the runs usually are, else by its path."""
-    return record.run if run_dir.absolute() == runs_root() / record.run else shlex.quote(str(run_dir.absolute()))
+    """How a command names the run of a record, as a shell reads it."""
+    return shell_name(run_dir)
 
 
 def again(record: RunRecord, name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cpadvisor.processes import HALTED_STATES, ProcessId
-from cpadvisor.rundir import CODE_FOLDER, EXIT_FILE, STOP_FILE
+from cpadvisor.rundir import CODE_FOLDER, EXIT_FILE, STOP_FILE, shell_name
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import Clues
 from cpadvisor.watch.door import Answer
@@ -17,7 +17,7 @@ from cpadvisor.watch.figures import Figures
 from cpadvisor.watch.hang import Hang, find_hang, is_busy
 from cpadvisor.watch.living import Living, find_living
 from cpadvisor.watch.lost import VanishedError, lost_cause, vanished
-from cpadvisor.watch.mends import again, name_for_commands, resumes
+from cpadvisor.watch.mends import again, resumes
 from cpadvisor.watch.notes import notes_of
 from cpadvisor.watch.ranks import RankEvents
 from cpadvisor.watch.reason import root_cause
@@ -188,7 +188,7 @@ class Monitor:
         return self._judged[1]
 
     def _cause(self, state: str, seen: Evidence) -> Failure:
-        record, name = self._sources.record, name_for_commands(self._sources.record, self._run_dir)
+        record, name = self._sources.record, shell_name(self._run_dir)
         if state == "lost":
             return lost_cause(
                 self._sources, name, silence_limit_s=seen.silence_limit_s, checkpoint_step=self._checkpoint_step()
@@ -215,7 +215,7 @@ class Monitor:
 
     def _hang(self, seen: Evidence, ranks: tuple[RankView, ...], answers: Mapping[int, Answer] | None) -> Failure:
         record = self._sources.record
-        name = name_for_commands(record, self._run_dir)
+        name = shell_name(self._run_dir)
         doors = frozenset(rank.rank for rank in self._current() if rank.door)
         return find_hang(
             Hang(
@@ -238,8 +238,8 @@ class Monitor:
         if living.agent in HALTED_STATES:
             told.append("torchrun is halted: it does not see a rank that ends, and obeys only SIGCONT and SIGKILL")
         if state in ("initialising", "warming_up", "running", "hung") and living.agent is None:
-            name = name_for_commands(self._sources.record, self._run_dir)
-            told.append(f"torchrun is gone and its ranks go on; end them with `cpadvisor stop {name}`")
+            end = f"cpadvisor stop {shell_name(self._run_dir)}"
+            told.append(f"torchrun is gone and its ranks go on; end them with `{end}`")
         return tuple(dict.fromkeys(told))
 
     def _elapsed_s(self, state: str) -> float:

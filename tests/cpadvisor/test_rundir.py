@@ -226,3 +226,4 @@ def test_a_command_names_a_run_by_its_name_where_runs_usually_are_and_by_its_pat
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert rundir.command_name(rundir.runs_root() / "r") == "r"
     assert rundir.command_name(tmp_path / "my runs" / "r") == f"{tmp_path}/my runs/r"
+    assert rundir.shell_name(tmp_path / "my runs" / "r") == f"'{tmp_path}/my runs/r'"

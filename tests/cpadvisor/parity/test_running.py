@@ -145,6 +145,12 @@ def test_a_run_that_fails_is_told_with_its_cause_and_no_other_is_started(config:
     assert len(scripted.started) == 1
 
 
+def test_the_commands_that_say_more_of_a_run_are_told_as_a_shell_reads_them(config: Path, scripted, tmp_path: Path):
+    scripted.ends(view(tmp_path / "my runs" / "run-1", "failed"))
+    with pytest.raises(LaunchError, match=f"`cpadvisor doctor '{tmp_path}/my runs/run-1'` says more"):
+        run_pair(make_pair(read_job(config), steps=1))
+
+
 def test_a_run_that_hangs_is_stopped_and_told(config: Path, scripted, tmp_path: Path):
     scripted.ends(view(tmp_path / "run-1", "hung", reason="rank 1 has not come back from step 1"))
     with pytest.raises(LaunchError, match="the run at cp 2 did not reach its end: rank 1 has not come back"):
