@@ -1,8 +1,11 @@
 """The two runs, one after the other, each in a run directory of its own; whatever goes wrong, nothing runs on."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,9 @@ PURPOSE = "parity"
 
 FAULT_VARIABLE = "CPADVISOR_FAULT"
 """Asks the trainer to err on purpose. The run at cp 1 is the measure, so it goes without."""
+
+EXIT_BY_SIGNAL = 128
+"""A shell's exit status for a command that a signal ended is this much above the signal."""
 
 OnView = Callable[[RunView], None]
 
@@ -61,13 +67,40 @@ def run_pair(
 ) -> Outcome:
     """Train both configs of a pair, the parallel one first, and compare them.
 
-    Raises LaunchError where one of them does not reach its end, with its reason; KeyboardInterrupt stops the run that
-    is under way and starts no other.
+    Raises LaunchError where one of them does not reach its end, with its reason. Ctrl-C, SIGTERM and SIGHUP stop the
+    run that is under way and start no other; the last two then end this process by SystemExit(128 + signal).
     """
     run = partial(_run, pair, runs=runs, python=python, on_start=on_start, on_view=on_view)
-    parallel, whole = run(cp=pair.cp, text=pair.parallel), run(cp=1, text=pair.whole)
+    with _leaving_on_signals():
+        parallel, whole = run(cp=pair.cp, text=pair.parallel), run(cp=1, text=pair.whole)
     verdict = judge(whole, parallel, steps=pair.steps, step_bytes=expected_bytes(pair, parallel))
     return Outcome(verdict=verdict, parallel=parallel, whole=whole, notes=pair.notes)
+
+
+@contextlib.contextmanager
+def _leaving_on_signals() -> Iterator[None]:
+    """Turn the signals that end a process into SystemExit, so that it first stops its run; a second one waits for that.
+
+    Python hands signals to the main thread alone; and one that is ignored, as under nohup, stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [signum for signum, handler in earlier.items() if handler is not signal.SIG_IGN]
+
+    def leave(signum: int, _: object) -> None:
+        for each in heeded:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(EXIT_BY_SIGNAL + signum)
+
+    for signum in heeded:
+        signal.signal(signum, leave)
+    try:
+        yield
+    finally:
+        for signum in heeded:
+            signal.signal(signum, earlier[signum])
 
 
 def _run(

@@ -76,16 +76,19 @@ def test_one_rank_that_does_not_exchange_is_found_and_named(
     assert "warning: " in out and "drop-exchange" in out
 
 
-def test_ctrl_c_stops_the_run_that_is_under_way_and_starts_no_other(config: Path, runs: Path, tmp_path: Path):
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_stops_the_run_that_is_under_way_and_starts_no_other(
+    config: Path, runs: Path, signum: signal.Signals, status: int
+):
     argv = [sys.executable, "-m", "cpadvisor", "parity", str(config), "--steps", "100000", "--runs", str(runs)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as command:
         deadline = time.monotonic() + 120
         while not any('"kind":"step"' in file.read_text() for file in runs.glob("*/events-rank0.jsonl")):
             assert command.poll() is None and time.monotonic() < deadline, command.communicate()
             time.sleep(0.1)
-        command.send_signal(signal.SIGINT)
+        command.send_signal(signum)
         out, err = command.communicate(timeout=60)
-    assert (command.returncode, out) == (130, ""), err
+    assert (command.returncode, out) == (status, ""), err
     (run,) = list_runs(runs)
     assert launch.stop(run).state == "stopped"
     assert processes(runs) == []
@@ -163,6 +166,14 @@ def test_a_stopped_run_interrupts(config: Path, scripted, tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         run_pair(make_pair(read_job(config), steps=1))
     assert len(scripted.started) == 1
+
+
+def test_signals_are_heeded_as_before_once_both_runs_are_over(config: Path, scripted, tmp_path: Path):
+    handler = signal.getsignal(signal.SIGTERM)
+    scripted.ends(view(tmp_path / "run-1", "failed"))
+    with pytest.raises(LaunchError):
+        run_pair(make_pair(read_job(config), steps=1))
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_whatever_breaks_between_start_and_end_the_run_is_stopped(config: Path, scripted):
