@@ -11,6 +11,7 @@ from cpadvisor.watch.logs import MAX_LINE, clean_line, log_times, tail, tail_fil
 @pytest.mark.parametrize(
     ("raw", "line"),
     [
+        ("a\u061cb\u202ec\u2066d".encode(), "abcd"),
         (b"plain", "plain"),
         (b"\x1b[31mred\x1b[0m and \x1b[1;38;5;208mbold\x1b[m", "red and bold"),
         (b"\x1b]0;title\x07text\x1b]52;c;c2VjcmV0\x1b\\", "text"),
