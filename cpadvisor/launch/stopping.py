@@ -95,9 +95,9 @@ def abandon(run_dir: Path) -> None:
         time.sleep(_LOOK_S)
 
 
-def _kept(run_dir: Path) -> frozenset[ProcessId]:
-    """Processes of a run and their keeper."""
-    return carrying(KEEPER_VARIABLE, str(run_dir)) | carrying(RUN_VARIABLE, str(run_dir))
+def _kept(run_dir: Path) -> tuple[ProcessId, ...]:
+    """The keeper of a run, which would write down how torchrun ended, then the processes of the run."""
+    return (*carrying(KEEPER_VARIABLE, str(run_dir)), *carrying(RUN_VARIABLE, str(run_dir)))
 
 
 def run_processes(run_dir: Path, record: RunRecord) -> set[ProcessId]:
