@@ -100,8 +100,8 @@ def create_run(root: Path, *, model: str, layout: str, now: float | None = None)
     """A new directory `<utc time>-<model>-<layout>` of mode 0700; a second one within the second gets `-2`."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     name = f"{stamp}-{_file_name(model)}-{_file_name(layout.replace('×', 'x'))}"
+    make_root(root)
     with _telling_why(root):
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for number in range(1, _SAME_SECOND_LIMIT):
             directory = root / (name if number == 1 else f"{name}-{number}")
             with contextlib.suppress(FileExistsError):
@@ -109,6 +109,12 @@ def create_run(root: Path, *, model: str, layout: str, now: float | None = None)
                 directory.chmod(0o700)
                 return directory
     raise LaunchError(f"{root} holds {_SAME_SECOND_LIMIT - 1} runs named {name}; wait a second and start again")
+
+
+def make_root(root: Path) -> None:
+    """Make the folder for runs where it is not there."""
+    with _telling_why(root):
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def write_ballast(run_dir: Path) -> None:
@@ -199,16 +205,18 @@ def read_existing(path: Path) -> str | None:
         raise WriteError(f"cannot read {path}: {reason}; name another file, or mend this one") from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, makes_folder: bool = True) -> None:
     """Replace a file whole: written beside it, synced, renamed. Raises WriteError; the old file then stays as it was.
 
-    The mode of an old file is kept, and a symbolic link goes on pointing where it points.
+    The mode of an old file is kept, and a symbolic link goes on pointing where it points. Without `makes_folder` a
+    folder that is not there is an error: a run directory that has vanished must not come back with one file in it.
     """
     target = path.resolve() if path.is_symlink() else path
     with _telling_why(path):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if makes_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f".{target.name[:100]}.{os.getpid()}.{time.monotonic_ns()}")
         try:
             with fresh.open("x", encoding="utf-8", newline="") as file:

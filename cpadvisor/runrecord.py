@@ -97,8 +97,8 @@ def _process_json(process: ProcessId | None) -> dict[str, int] | None:
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:
-    """Replace run.json whole."""
-    write_atomically(run_dir / RUN_FILE, json.dumps(record_json(record), indent=1) + "\n")
+    """Replace run.json whole. Raises WriteError, also where the directory is gone."""
+    write_atomically(run_dir / RUN_FILE, json.dumps(record_json(record), indent=1) + "\n", makes_folder=False)
 
 
 def read_record(run_dir: Path) -> RunRecord:

@@ -75,7 +75,7 @@ def _note(run_dir: Path, agent: dict[str, object]) -> None:
 
     text = json.dumps({"agent": agent, "keeper": _identity(os.getpid())}) + "\n"
     with contextlib.suppress(WriteError):
-        write_atomically(run_dir / AGENT_FILE, text)
+        write_atomically(run_dir / AGENT_FILE, text, makes_folder=False)
 
 
 def _answer(said: dict[str, object]) -> None:
@@ -98,11 +98,11 @@ def _keep(run_dir: Path, process: subprocess.Popen[bytes]) -> None:
     if not _is_still_its_run(run_dir, process.pid):
         return
     try:
-        write_atomically(run_dir / EXIT_FILE, text)
+        write_atomically(run_dir / EXIT_FILE, text, makes_folder=False)
     except WriteError:  # a full disk
         (run_dir / BALLAST_FILE).unlink(missing_ok=True)
         with contextlib.suppress(WriteError):
-            write_atomically(run_dir / EXIT_FILE, text)
+            write_atomically(run_dir / EXIT_FILE, text, makes_folder=False)
 
 
 def _is_still_its_run(run_dir: Path, pid: int) -> bool:

@@ -20,7 +20,8 @@ _LOOK_S = 0.05
 def held(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
     """Hold the lock for the time of the block; waits for another holder.
 
-    Raises LaunchError where another holds it for all of `wait_s`, WriteError where the file cannot be made.
+    Raises LaunchError where another holds it for all of `wait_s` or its folder is gone, which it does not make again,
+    WriteError where the file cannot be made.
     """
     descriptor = _open(path)
     try:
@@ -41,8 +42,9 @@ def held_if_possible(path: Path, *, wait_s: float = WAIT_S) -> Iterator[None]:
 
 def _open(path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError as error:
+        raise LaunchError(f"{path.parent} has vanished; `cpadvisor runs` lists the runs that there are") from error
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}; choose another place with --runs DIR") from error
 

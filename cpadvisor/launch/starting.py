@@ -20,7 +20,7 @@ from cpadvisor.launch.spawning import Launch, ask_trainer, spawn
 from cpadvisor.launch.stopping import abandon
 from cpadvisor.model import ModelSpec
 from cpadvisor.node import Node
-from cpadvisor.rundir import CODE_FOLDER, CONFIG_FILE, create_run, runs_root, write_atomically, write_ballast
+from cpadvisor.rundir import CODE_FOLDER, CONFIG_FILE, create_run, make_root, runs_root, write_atomically, write_ballast
 from cpadvisor.runrecord import RunRecord
 from runtime import telemetry
 
@@ -74,7 +74,10 @@ def sharing_out(root: Path, job: JobFile) -> AbstractContextManager[None]:
 
     CPU processes share what there is, and need no turn.
     """
-    return contextlib.nullcontext() if job.wants_gpu is False else held(root / LOCK_FILE)
+    if job.wants_gpu is False:
+        return contextlib.nullcontext()
+    make_root(root)
+    return held(root / LOCK_FILE)
 
 
 def choose(root: Path, job: JobFile, *, force: bool) -> Choice | None:

@@ -131,7 +131,7 @@ def _ask(run_dir: Path) -> None:
     path = run_dir / STOP_FILE
     if not path.exists():
         try:
-            write_atomically(path, json.dumps({"t": time.time(), "by": os.getpid()}) + "\n")
+            write_atomically(path, json.dumps({"t": time.time(), "by": os.getpid()}) + "\n", makes_folder=False)
         except WriteError:
             return
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from cpadvisor.errors import LaunchError
 from cpadvisor.processes import ProcessId, state_of
 from cpadvisor.rundir import EXIT_FILE, RUN_FILE, boot_id, kept_step, stat_of
 from cpadvisor.runrecord import RunRecord, read_record
@@ -39,7 +40,12 @@ class Sources:
         """Read the record again where it was replaced, or names no torchrun yet; False where the run has vanished."""
         stamp = _stamp(self.run_dir / RUN_FILE)
         if stamp is not None and (stamp != self._stamp or self._record.agent is None):
-            self._record, self._stamp = read_record(self.run_dir), stamp
+            try:
+                self._record, self._stamp = read_record(self.run_dir), stamp
+            except LaunchError:
+                if stat_of(self.run_dir / RUN_FILE) is not None:
+                    raise
+                return False  # it went between the two looks
         return stamp is not None
 
     def now(self) -> float:

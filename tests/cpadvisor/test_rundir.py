@@ -185,6 +185,13 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         create_run(tmp_path / "file", model="tiny", layout="1")
 
 
+def test_a_folder_that_has_vanished_is_made_again_only_where_that_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="No such file or directory"):
+        write_atomically(tmp_path / "gone" / "stop.json", "{}", makes_folder=False)
+    assert not (tmp_path / "gone").exists()
+    write_atomically(tmp_path / "new" / "job.yaml", "text")
+
+
 def test_the_old_content_is_kept_as_bak(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     assert replace_with_backup(path, "one") is None

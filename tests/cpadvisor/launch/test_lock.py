@@ -18,6 +18,7 @@ HOLD = (
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
     return tmp_path / "runs" / ".lock"
 
 
@@ -88,3 +89,12 @@ def test_an_error_inside_the_block_comes_out_of_it_and_frees_it(path: Path) -> N
     for hold in (held, held_if_possible):
         with pytest.raises(LaunchError, match="from inside"), hold(path, wait_s=0):
             raise LaunchError("from inside")
+
+
+def test_a_run_directory_that_has_vanished_is_not_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / ".lock"
+    with pytest.raises(LaunchError, match="gone has vanished"), held(path):
+        pass
+    with held_if_possible(path):
+        pass
+    assert not path.parent.exists()

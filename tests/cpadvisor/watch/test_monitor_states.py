@@ -13,7 +13,7 @@ import pytest
 from living_runs import STARTED, append, gone, monitor_at, step
 
 from cpadvisor.processes import identify
-from cpadvisor.runrecord import RunRecord, write_record
+from cpadvisor.runrecord import RunRecord, read_record, write_record
 from cpadvisor.watch.door import Answer
 from cpadvisor.watch.lost import VanishedError
 from cpadvisor.watch.monitor import Monitor
@@ -355,6 +355,22 @@ def test_what_vanished_is_told_with_the_processes_that_still_run(tmp_path: Path,
     assert (view.state, view.step) == ("running", 3)
     assert view.failure is not None
     assert (view.failure.kind, view.failure.command) == ("vanished", f"cpadvisor stop {tmp_path}")
+
+
+def test_what_vanishes_between_two_looks_at_it_has_vanished(
+    tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives(tmp_path, record, START, *STEPS)
+    monitor = monitor_at(tmp_path)
+    write_record(tmp_path, replace(record, attempt=2, model="other"))
+
+    def vanish(run_dir: Path) -> RunRecord:
+        (run_dir / "run.json").unlink()
+        return read_record(run_dir)
+
+    monkeypatch.setattr("cpadvisor.watch.sources.read_record", vanish)
+    with pytest.raises(VanishedError, match="has vanished"):
+        monitor.poll()
 
 
 def test_what_vanished_after_its_end_is_lost(tmp_path: Path, record: RunRecord) -> None:
