@@ -37,7 +37,9 @@ def lost_cause(sources: Sources, name: str, *, silence_limit_s: float, checkpoin
             mend="look there, where its processes can be seen",
             command=f"ssh {record.host} cpadvisor watch --once {name}",
         )
-    headline = "torchrun and its ranks are gone without a word: they were killed from outside (SIGKILL)"
+    headline = (
+        "torchrun and its ranks are gone, and how is not known: their keeper, who writes it down, was killed (SIGKILL)"
+    )
     if not sources.is_of_this_boot():
         headline = "the machine was restarted while it ran"
     return Failure(
