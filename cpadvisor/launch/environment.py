@@ -47,7 +47,12 @@ def run_environment(
     if devices is None:
         env["CUDA_VISIBLE_DEVICES"] = ""
         env.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        return env
+    else:
+        _add_gpus(env, devices, run_dir)
+    return env
+
+
+def _add_gpus(env: dict[str, str], devices: tuple[str, ...], run_dir: Path) -> None:
     env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     if "PYTORCH_ALLOC_CONF" not in env:  # its newer name, which wins
@@ -59,7 +64,6 @@ def run_environment(
     env.setdefault("NCCL_DEBUG_SUBSYS", "INIT,GRAPH,ENV")
     # The bundled trainer's ranks each name a file of their own; this is for ranks that axolotl starts.
     env.setdefault("NCCL_DEBUG_FILE", str(run_dir / "nccl-%h.%p.log"))
-    return env
 
 
 def keeper_environment(env: Mapping[str, str], run_dir: Path) -> dict[str, str]:

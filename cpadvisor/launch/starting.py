@@ -49,11 +49,8 @@ def start(
         require_free_port(port)
     root = runs_root(runs)
     with sharing_out(root, job):
-        choice = choose(root, job, force=force)
-        model = _model(job)
-        named = "-".join(filter(None, (_model_name(job, model), purpose)))
-        run_dir = create_run(root, model=named, layout=_layout_name(job))
-        with _undone_if_it_fails(run_dir):
+        choice, model = choose(root, job, force=force), _model(job)
+        with _fresh_run(root, job, model, purpose) as run_dir:
             code = _fill(run_dir, job, model)
             launch = Launch(
                 job=job,
@@ -99,10 +96,12 @@ def choose(root: Path, job: JobFile, *, force: bool) -> Choice | None:
 
 
 @contextlib.contextmanager
-def _undone_if_it_fails(run_dir: Path) -> Iterator[None]:
-    """Leave neither process nor directory of a start that failed."""
+def _fresh_run(root: Path, job: JobFile, model: ModelSpec | None, purpose: str) -> Iterator[Path]:
+    """A new run directory; neither it nor a process is left where the block fails."""
+    named = "-".join(filter(None, (_model_name(job, model), purpose)))
+    run_dir = create_run(root, model=named, layout=_layout_name(job))
     try:
-        yield
+        yield run_dir
     except BaseException:
         abandon(run_dir)
         shutil.rmtree(run_dir, ignore_errors=True)
