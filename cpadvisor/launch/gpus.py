@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError
-from cpadvisor.launch.traces import marked_runs, may_live
+from cpadvisor.launch.stopping import marked_runs, may_live
 from cpadvisor.node import Node
 from cpadvisor.rundir import boot_id, list_runs, shell_name
 from cpadvisor.runrecord import read_record

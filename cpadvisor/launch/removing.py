@@ -8,8 +8,7 @@ from pathlib import Path
 from cpadvisor.errors import LaunchError, WriteError
 from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
 from cpadvisor.launch.orphans import orphan_at
-from cpadvisor.launch.stopping import run_processes
-from cpadvisor.launch.traces import marked_runs, may_live
+from cpadvisor.launch.stopping import marked_runs, may_live, run_processes
 from cpadvisor.rundir import RUN_FILE, is_file, shell_name
 from cpadvisor.runrecord import read_record
 from cpadvisor.watch.monitor import Monitor

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from cpadvisor.errors import LaunchError, MissingError, WriteError
@@ -20,12 +20,13 @@ from cpadvisor.launch.keeper import KEEPER_VARIABLE, RUN_VARIABLE
 from cpadvisor.launch.lock import LOCK_FILE, held_if_possible
 from cpadvisor.launch.orphans import Orphan, orphan_at, orphan_view
 from cpadvisor.node import Holder
-from cpadvisor.processes import ProcessId, carrying, descendants, is_alive, send
-from cpadvisor.rundir import STOP_FILE, boot_id, write_atomically
+from cpadvisor.processes import ProcessId, carrying, descendants, is_alive, marked, send
+from cpadvisor.rundir import EXIT_FILE, STOP_FILE, boot_id, is_file, write_atomically
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.ranks import RankEvents
+from cpadvisor.watch.state import LAUNCH_GRACE_S
 from cpadvisor.watch.view import RunView
 
 GRACE_S = 35.0
@@ -118,6 +119,28 @@ def _looks(run_dir: Path, record: RunRecord) -> Callable[[], set[ProcessId]]:
         return {process for process in living | descendants(living) if process.pid != os.getpid()}
 
     return look
+
+
+def marked_runs() -> frozenset[str]:
+    """Directories, links resolved, of runs of which a process or the keeper lives: each carries its name."""
+    return frozenset(os.path.realpath(run) for mark in (RUN_VARIABLE, KEEPER_VARIABLE) for run in marked(mark))
+
+
+def may_live(run_dir: Path, record: RunRecord, marks: Container[str]) -> bool:
+    """Whether a closer look at a run is worth its time: the events of an old one take seconds to read.
+
+    `marks` as `marked_runs` gives them. Of a run of another host, whose processes cannot be seen, only its exit status
+    tells.
+    """
+    if record.host not in (None, socket.gethostname()):
+        return not is_file(run_dir / EXIT_FILE)
+    if os.path.realpath(run_dir) in marks:
+        return True
+    if record.boot_id != boot_id():
+        return False
+    named = [process for process in (record.agent, record.keeper) if process is not None]
+    starts = record.agent is None and time.time() - record.started < LAUNCH_GRACE_S
+    return starts or any(map(is_alive, named))
 
 
 def _refuse_other_host(record: RunRecord) -> None:

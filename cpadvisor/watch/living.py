@@ -1,4 +1,4 @@
-"""Which processes of a run live: by number and start time on this host, by their silence on another."""
+"""Which processes of a run live: by number and start time on this host, by the silence of their events on another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
