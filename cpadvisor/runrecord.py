@@ -92,6 +92,9 @@ def record_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
+_MEND = "mend the file, or stop the run and delete it"
+
+
 def _process_json(process: ProcessId | None) -> dict[str, int] | None:
     return None if process is None else {"pid": process.pid, "start_ticks": process.start_ticks}
 
@@ -115,13 +118,13 @@ def read_record(run_dir: Path) -> RunRecord:
     except FileNotFoundError as error:
         raise LaunchError(f"{run_dir} is no run: it has no {RUN_FILE}; `cpadvisor runs` lists the runs") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise LaunchError(f"cannot read {path}: {error}; the run can only be deleted") from error
+        raise LaunchError(f"cannot read {path}: {error}; {_MEND}") from error
     if not isinstance(values, dict):
-        raise LaunchError(f"{path} holds a {type(values).__name__}, not an object; the run can only be deleted")
+        raise LaunchError(f"{path} holds a {type(values).__name__}, not an object; {_MEND}")
     try:
         record = record_from_json(values, run=run_dir.name)
     except ValueError as error:
-        raise LaunchError(f"{path} holds what no launch writes ({error}); the run can only be deleted") from error
+        raise LaunchError(f"{path} holds what no launch writes ({error}); {_MEND}") from error
     return record if record.agent is not None else _with_kept_processes(record, run_dir)
 
 

@@ -50,6 +50,8 @@ def launch(args: argparse.Namespace) -> int:
 
 
 def _start(args: argparse.Namespace) -> Path:
+    if not args.file.strip():
+        raise UsageError("FILE is empty; name a config, such as one that `cpadvisor write -o FILE` makes")
     file = Path(args.file)
     refuse_errors(file)
     return launching.start(file, runs=runs_dir(args), python=args.python, force=args.force, port=args.port)

@@ -28,7 +28,7 @@ def _list(args: argparse.Namespace) -> int:
     views: list[RunView] = []
     for directory in rundir.list_runs(root):
         try:
-            views.append(Monitor(directory).poll())
+            views.append(launch.open_monitor(directory).poll())
         except LaunchError as error:
             say(f"warning: {error}")
     views += [launch.orphan_view(orphan) for orphan in launch.find_orphans(root)]
@@ -37,7 +37,7 @@ def _list(args: argparse.Namespace) -> int:
         return EXIT_DONE
     print(runs_table(views) if views else "no runs yet; start one with `cpadvisor launch FILE`")
     for view in views:
-        if view.failure is not None and view.failure.kind == "vanished":
+        if view.failure is not None and view.failure.kind in ("vanished", "unreadable"):
             say(f"{view.run}: {view.failure.headline}; end it with `{view.failure.command}`")
     return EXIT_DONE
 

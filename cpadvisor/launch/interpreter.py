@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cpadvisor.errors import MissingError
+from cpadvisor.errors import MissingError, UsageError
 
 TRAINER_MODULES = ("torch", "yaml", "safetensors")
 AXOLOTL_MODULES = ("torch", "axolotl")
@@ -40,8 +40,10 @@ def find_python(
     """The first interpreter that has all `modules`; an explicit one is taken or refused, never passed over.
 
     `preferred` is asked before the others, and passed over where it has gone or lacks something.
-    Raises MissingError with what each one lacks and the command that mends it.
+    Raises MissingError with what each one lacks and the command that mends it, UsageError for an empty explicit one.
     """
+    if explicit is not None and not explicit.strip():
+        raise UsageError("--python is empty; name an interpreter that has torch, or leave it out")
     candidates = [_resolve(explicit)] if explicit else list(dict.fromkeys(_candidates(environ, preferred)))
     lacks: list[str] = []
     for python in candidates:

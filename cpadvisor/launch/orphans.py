@@ -128,15 +128,21 @@ def _orphan(directory: Path, processes: frozenset[ProcessId]) -> Orphan:
 
 
 def _failure(orphan: Orphan, living: frozenset[ProcessId]) -> Failure:
-    why = "has a record that cannot be read" if is_file(orphan.directory / RUN_FILE) else "has vanished"
-    where = f"it stood at {orphan.directory}"
+    is_there = is_file(orphan.directory / RUN_FILE)
+    what = f"its record {RUN_FILE} cannot be read" if is_there else "the run directory has vanished"
+    where = f"{'it is' if is_there else 'it stood'} at {orphan.directory}"
+    kind = "unreadable" if is_there else "vanished"
     if not living:
-        return Failure(kind="vanished", headline=f"the run directory {why}", evidence=(where,))
+        return Failure(kind=kind, headline=what, evidence=(where,))
     pids = ", ".join(str(process.pid) for process in sorted(living))
+    kept = "its events, logs and checkpoints are still there" if is_there else _GONE
     return Failure(
-        kind="vanished",
-        headline=f"the run directory {why} while the processes of the run go on",
+        kind=kind,
+        headline=f"{what} while the processes of the run go on",
         evidence=(where, f"processes {pids} carry its name"),
-        mend="end it: its figures, logs and checkpoints have gone with the directory",
+        mend=f"{'end it, or mend the file' if is_there else 'end it'}: {kept}",
         command=f"cpadvisor stop {shell_name(orphan.directory)}",
     )
+
+
+_GONE = "its figures, logs and checkpoints have gone with the directory"

@@ -241,6 +241,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "failure port_taken": ("The port is taken", "端口被占用"),
     "failure disk_full": ("The disk is full", "磁盘已满"),
     "failure vanished": ("The run directory is gone", "运行目录已消失"),
+    "failure unreadable": ("Its record cannot be read", "运行记录无法读取"),
     "failure hung": ("The run hangs", "训练卡住"),
     "failure lost": ("Nothing says how it ended", "结束原因不明"),
 }

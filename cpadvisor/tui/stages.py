@@ -197,7 +197,8 @@ class Stages(App[int]):
         for message in looks(self._work, run_dir, rank=lambda: self._log_rank):
             if worker.is_cancelled:
                 return
-            self.post_message(message)
+            if message is not None:
+                self.post_message(message)
             if self._ended.wait(1 / self.settings.looks_per_second):
                 return
 

@@ -176,17 +176,25 @@ class Watcher:
         return Live(view=look(self._monitor), log=tail(self._run_dir, rank, LOG_LINES), rank=rank)
 
 
-def looks(work: Work, run_dir: Path, *, rank: Callable[[], int]) -> Iterator[Finished | Failed]:
-    """One message a look, until the run has ended or cannot be looked at; `rank` says whose log is wanted."""
+def looks(work: Work, run_dir: Path, *, rank: Callable[[], int]) -> Iterator[Finished | Failed | None]:
+    """One message a look, until the run has ended; `rank` says whose log is wanted.
+
+    A look that fails is told once, and the next ones go on: what cannot be read now may be there in a moment.
+    """
     opened = attempt("run", lambda: work.watcher(run_dir))
     if isinstance(opened, Failed):
         yield opened
         return
-    watcher = cast(Watcher, opened.part)
+    watcher, told = cast(Watcher, opened.part), None
     while True:
         message = attempt("run", lambda: watcher.look(rank()))
+        if isinstance(message, Failed):
+            yield message if message.reason != told else None
+            told = message.reason
+            continue
+        told = None
         yield message
-        if isinstance(message, Failed) or cast(Live, message.part).view.is_final:
+        if cast(Live, message.part).view.is_final:
             return
 
 

@@ -15,6 +15,7 @@ KINDS = (
     "port_taken",
     "disk_full",
     "vanished",  # the run directory is gone
+    "unreadable",  # its record cannot be read, and its processes go on
     "hung",
     "lost",  # nothing says how it ended
 )

@@ -119,9 +119,9 @@ def _listening_inodes(port: int) -> Iterator[str]:
 
 
 def command_of(pid: int) -> str | None:
-    """The command line of a process, at most 80 characters; None where it is gone or has none."""
+    """The command line of a process in one line of at most 80 characters; None where it is gone or has none."""
     try:
         words = (PROC / str(pid) / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return None
-    return b" ".join(words).decode(errors="replace")[:80] or None
+    return " ".join(b" ".join(words).decode(errors="replace").split())[:80] or None

@@ -175,7 +175,7 @@ class Monitor:
             peak_bytes=max((rank.peak_bytes for rank in ranks if rank.peak_bytes is not None), default=None),
             prediction=record.prediction,
             warnings=self._warnings(state, living),
-            notes=notes_of(record, self._ranks),
+            notes=notes_of(record, self._ranks, self._sources.problem),
         )
 
     def _failure(self, state: str, seen: Evidence) -> Failure | None:

@@ -8,10 +8,11 @@ from cpadvisor.watch.ranks import RankEvents
 from runtime.telemetry import VERSION
 
 
-def notes_of(record: RunRecord, ranks: Iterable[RankEvents]) -> tuple[str, ...]:
-    """One line each; none for a directory that this version wrote whole."""
+def notes_of(record: RunRecord, ranks: Iterable[RankEvents], problem: str | None = None) -> tuple[str, ...]:
+    """One line each; none for a directory that this version wrote whole. `problem` is why its record cannot be read."""
     ranks = tuple(ranks)
-    return (*_of_record(record), *_of_versions(ranks), *_of_lines(ranks))
+    now = () if problem is None else (f"{problem}; what it said before is shown",)
+    return (*now, *_of_record(record), *_of_versions(ranks), *_of_lines(ranks))
 
 
 def _of_record(record: RunRecord) -> Iterator[str]:

@@ -29,6 +29,8 @@ class Sources:
         self._clock = clock
         self._record = read_record(run_dir)
         self._stamp = _stamp(run_dir / RUN_FILE)
+        self.problem: str | None = None
+        """Why the record cannot be read now; the one that was read before then holds."""
         self._doors = Doors()
 
     @property
@@ -41,11 +43,10 @@ class Sources:
         stamp = _stamp(self.run_dir / RUN_FILE)
         if stamp is not None and (stamp != self._stamp or self._record.agent is None):
             try:
-                self._record, self._stamp = read_record(self.run_dir), stamp
-            except LaunchError:
-                if stat_of(self.run_dir / RUN_FILE) is not None:
-                    raise
-                return False  # it went between the two looks
+                self._record, self._stamp, self.problem = read_record(self.run_dir), stamp, None
+            except LaunchError as error:
+                self.problem = str(error)
+                return stat_of(self.run_dir / RUN_FILE) is not None  # it may have gone between the two looks
         return stamp is not None
 
     def now(self) -> float:

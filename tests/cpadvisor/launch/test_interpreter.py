@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cpadvisor.errors import MissingError
+from cpadvisor.errors import MissingError, UsageError
 from cpadvisor.launch import find_python
 
 
@@ -76,3 +76,9 @@ def test_asking_for_torch_does_not_import_it(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "torch" / "__init__.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert find_python(modules=("torch",), environ={}) == sys.executable
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_interpreter_is_no_interpreter(name: str) -> None:
+    with pytest.raises(UsageError, match="--python is empty; name an interpreter that has torch, or leave it out"):
+        find_python(name, modules=("json",), environ={})

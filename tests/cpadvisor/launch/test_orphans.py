@@ -113,10 +113,21 @@ def test_a_directory_that_was_moved_has_not_vanished(long_run: Path, runs: Path,
     assert processes_of(long_run) == []
 
 
+def test_a_living_run_whose_record_is_damaged_is_told_as_it_is(long_run: Path) -> None:
+    (long_run / "run.json").write_text("{")
+    view = launch.open_monitor(long_run).poll()
+    assert view.failure is not None and view.failure.mend is not None
+    assert (view.state, view.failure.kind) == ("running", "unreadable")
+    assert view.failure.evidence[0] == f"it is at {long_run}"
+    assert view.failure.mend.endswith("its events, logs and checkpoints are still there")
+    assert view.failure.command == f"cpadvisor stop {long_run}"
+    launch.stop(long_run)
+
+
 def test_a_run_whose_record_is_damaged_can_still_be_stopped(long_run: Path, processes_of: Pids) -> None:
     (long_run / "run.json").write_text("{")
     view = launch.stop(long_run)
-    assert (view.state, view.reason) == ("stopped", "the run directory has a record that cannot be read")
+    assert (view.state, view.reason) == ("stopped", "its record run.json cannot be read")
     assert processes_of(long_run) == []
-    with pytest.raises(LaunchError, match="the run can only be deleted"):
+    with pytest.raises(LaunchError, match="mend the file, or stop the run and delete it"):
         launch.stop(long_run)

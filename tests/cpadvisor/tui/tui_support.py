@@ -8,7 +8,7 @@ from typing import Any
 
 from cpadvisor import catalog, units
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
-from cpadvisor.errors import UsageError
+from cpadvisor.errors import LaunchError, UsageError
 from cpadvisor.job import Job, Request, parse_lock
 from cpadvisor.node import Gpu, Holder, Host, Node, Ring
 from cpadvisor.plan.advice import Advice, CardAnswer, MemoryEstimate, Plan, Rejection, StepEstimate, TraceStep
@@ -172,6 +172,8 @@ class FakeWork:
     views: list[RunView] = field(default_factory=lambda: [run_view()])
     shown: int = -1
     """Which of `views` a look gives."""
+    trouble: str | None = None
+    """Why a look fails now."""
     log: tuple[str, ...] = ()
     """Of each rank; two lines of its own where empty."""
     on_disk: str | None = "base_model: llama\nsequence_len: 8192\n"
@@ -298,6 +300,8 @@ class FakeWatcher:
         self._work = work
 
     def look(self, rank: int) -> Live:
+        if self._work.trouble is not None:
+            raise LaunchError(self._work.trouble)
         view = self._work.views[self._work.shown]
         log = self._work.log or (f"[rank{rank}] step 12 loss 4.8", "[b]not markup[/b]")
         return Live(view=view, log=log, rank=rank)

@@ -1,5 +1,8 @@
 import os
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,12 @@ def test_a_file_system_is_full_without_128_kib_or_without_a_file_to_spare(
     free_bytes: int, free_files: int | None, full: bool
 ) -> None:
     assert Space(place=Path("/"), free_bytes=free_bytes, free_files=free_files).is_full == full
+
+
+def test_a_command_stands_in_one_line() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys\nsys.stdin.read()"], stdin=subprocess.PIPE) as child:
+        told, end = None, time.monotonic() + 10
+        while not (told or "").endswith("sys.stdin.read()") and time.monotonic() < end:
+            told = command_of(child.pid)
+        assert told is not None and told.endswith("-c import sys sys.stdin.read()"[-30:])
+        child.communicate()

@@ -396,3 +396,19 @@ def test_a_torchrun_that_is_halted_is_a_warning_and_no_hang(tmp_path: Path, reco
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_record_that_cannot_be_read_for_a_moment_is_noted_and_the_run_goes_on(
+    tmp_path: Path, record: RunRecord
+) -> None:
+    lives(tmp_path, record, START, *STEPS)
+    monitor = monitor_at(tmp_path, 20)
+    assert (monitor.poll().state, monitor.poll().notes) == ("running", ())
+    whole = (tmp_path / "run.json").read_text()
+    (tmp_path / "run.json").write_text("{")
+    torn = monitor.poll()
+    assert (torn.state, torn.step) == ("running", 3)
+    assert torn.notes[0].startswith(f"cannot read {tmp_path / 'run.json'}: ")
+    assert torn.notes[0].endswith("; what it said before is shown")
+    (tmp_path / "run.json").write_text(whole)
+    assert (monitor.poll().state, monitor.poll().notes) == ("running", ())

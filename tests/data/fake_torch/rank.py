@@ -60,6 +60,9 @@ def main():
                 split_s={"loss": 0.1},
             )
         if BEHAVIOUR == "fail" and RANK == 1:
+            # The stand-in of torchrun ends rank 0 at once: it is to have begun by then.
+            while not (config.parent / "events-rank0.jsonl").exists():
+                time.sleep(0.01)
             events.emit("end", state="failed", reason="ValueError: the loss of step 1 is not a number")
             sys.exit(1)
         time.sleep(0.05)

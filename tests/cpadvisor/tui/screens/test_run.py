@@ -200,3 +200,18 @@ async def test_the_log_that_grew_unseen_shows_its_end_when_the_screen_comes_back
         await until(lambda: app.session.live is not None and len(app.session.live.log) == 30, app)
         await press(pilot, "4")
         await seen(pilot, "line 30 of it")
+
+
+async def test_a_look_that_fails_is_told_once_and_the_next_ones_go_on() -> None:
+    work = FakeWork(views=[run_view(steps=3), run_view(steps=30)], shown=0)
+    app = CpadvisorApp(work)
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await press(pilot, "c", "L")
+        await seen(pilot, "● running  step 3/50")
+        work.trouble = "cannot read run.json: Input/output error"
+        await seen(pilot, "Input/output error")
+        await pilot.pause(1.6)  # three looks later
+        told = [each.message for each in app._notifications if "Input/output" in each.message]
+        assert len(told) == 1
+        work.trouble, work.shown = None, 1
+        await seen(pilot, "● running  step 30/50")
