@@ -77,10 +77,10 @@ class Door:
         return json.dumps({**place, "exchanges": self._exchanges(), "stack": stack_of_main_thread()}).encode()
 
     def _exchanges(self) -> int | None:
-        """None before the ranks have met, and for groups that do not count."""
+        """None before the ranks have met, and for groups that do not count, whatever they raise: the rest is told."""
         try:
             return None if self._progress.exchanges is None else self._progress.exchanges()
-        except RuntimeError:
+        except Exception:
             return None
 
     def _open_in(self, base: Path) -> Path:

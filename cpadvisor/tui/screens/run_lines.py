@@ -27,7 +27,7 @@ def rank_columns(words: Words) -> tuple[Column, ...]:
     return (
         Column(title=words["rank"], right=True),
         Column(title=""),
-        Column(title=words["step"].lower(), right=True),
+        Column(title=words["at step"], right=True),
         Column(title="GPU", right=True),
         Column(title="pid", right=True),
         Column(title=words["peak"], right=True, width=9),
