@@ -1,27 +1,21 @@
-"""What a run measured against what it promised: its failure, memory, speed, parts of a step, loss. Rows D1 to D3."""
+"""What a run measured against what it promised: its failure, memory, speed, parts of a step. Rows D1 and D2."""
 
-import math
-import statistics
 from collections.abc import Iterator, Mapping
 
 from cpadvisor import catalog
+from cpadvisor.doctor.calmer import calmer_mends
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
+from cpadvisor.doctor.loss_rows import loss_rows
 from cpadvisor.doctor.run_commands import doctor_command, run_name
 from cpadvisor.doctor.run_facts import RunFacts
-from cpadvisor.doctor.training_rows import CARD_LEARNING_RATE
 from cpadvisor.units import DASH, format_bytes, format_count, format_percent, format_seconds
 from cpadvisor.watch.events import number, text
-from cpadvisor.watch.figures import expected_peak_bytes, finite, measured, relative_error
+from cpadvisor.watch.figures import expected_peak_bytes, measured, relative_error
 from cpadvisor.watch.view import state_label
-from cpadvisor.write.edit import Change
 
 CARD_OF_KIND = {"out_of_memory": ("D1", "L3"), "not_a_number": ("D3", "C8"), "hung": ("L4",)}
 DATA_SHARE = 0.10
 """Share of a step that waits for data, from which loading is worth a change."""
-SPIKE = 20.0
-"""Gradient norms above so many times their median are spikes. An estimate."""
-RISE = 1.2
-"""The loss at the end over that of the first steps, from which it has grown. An estimate."""
 
 _WARNINGS = {
     "slower_kernel": ("kernel", "a slower attention kernel runs", "steps take longer than predicted", ("D2", "L1")),
@@ -37,7 +31,7 @@ def run_rows(facts: RunFacts) -> Iterator[Diagnosis]:
     yield from _memory(facts)
     yield from _speed(facts)
     yield from _split_time(facts)
-    yield from _loss(facts)
+    yield from loss_rows(facts)
     yield from _kernel(facts)
     yield from _told(facts)
     yield from _notes(facts)
@@ -88,22 +82,8 @@ def _failure_mends(facts: RunFacts) -> tuple[Mend, ...]:
     failure = facts.view.failure
     assert failure is not None, "a failure has mends"
     told = () if failure.mend is None else (Mend(text=failure.mend, command=failure.command),)
-    return (*(_calmer(facts) if failure.kind == "not_a_number" else ()), *told)
-
-
-def _calmer(facts: RunFacts) -> Iterator[Mend]:
-    """What card row C8 asks for where the loss became NaN."""
-    config = facts.config
-    rate = None if config is None else config.number("learning_rate")
-    if config is None or rate is None:
-        return
-    lower = CARD_LEARNING_RATE if rate > CARD_LEARNING_RATE else float(f"{rate / 2:.3g}")
-    changes = [Change(key="learning_rate", value=lower)]
-    text = f"write learning_rate: {lower:g} in place of {rate:g}"
-    if not config.number("max_grad_norm"):
-        changes.append(Change(key="max_grad_norm", value=1.0))
-        text += " and max_grad_norm: 1.0"
-    yield Mend(text=f"{text} (card C8)", changes=tuple(changes))
+    calmer = calmer_mends(facts.config) if failure.kind == "not_a_number" and facts.config is not None else ()
+    return (*calmer, *told)
 
 
 def _memory(facts: RunFacts) -> Iterator[Diagnosis]:
@@ -193,39 +173,6 @@ def _split_time(facts: RunFacts) -> Iterator[Diagnosis]:
 
 def _largest(parts: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(parts.items(), key=lambda item: -item[1])
-
-
-def _loss(facts: RunFacts) -> Iterator[Diagnosis]:
-    """Card row D3: numbers, no spikes of the gradient, and a loss that does not grow."""
-    points = facts.view.loss
-    if not points:
-        return
-    bad = [step for step, value in points if not math.isfinite(value)]
-    values = finite(points)
-    norms = [point for point in facts.ranks[0].grad_norm if math.isfinite(point[1])] if facts.ranks else []
-    middle = statistics.median(norm for _, norm in norms) if norms else None
-    spikes = [step for step, norm in norms if middle and norm > SPIKE * middle]
-    grows = len(values) >= 10 and statistics.mean(values[-3:]) > RISE * statistics.mean(values[:3])
-    seen = (
-        f"loss {values[0]:.4f} at first, {values[-1]:.4f} at step {points[-1][0]}" if values else "no loss was a number"
-    )
-    if middle is not None:
-        seen += f"; gradient norm {middle:.3g} in the middle, {max(norm for _, norm in norms):.3g} at most"
-    troubles = {
-        f"the loss of step {bad[0] if bad else 0} is not a number": bool(bad),
-        f"the gradient spikes at step {spikes[0] if spikes else 0}": bool(spikes),
-        "the loss grows": grows,
-    }
-    trouble = next((title for title, holds in troubles.items() if holds), None)
-    yield Diagnosis(
-        rule="loss",
-        severity="error" if bad else "warning" if trouble else "ok",
-        title=trouble or "the loss is steady",
-        evidence=seen + (f"; a spike is {SPIKE:g} times the middle" if spikes else ""),
-        effect="nothing is learned from here on" if trouble else None,
-        mends=tuple(_calmer(facts)) if trouble else (),
-        card=("D3", "C8"),
-    )
 
 
 def _kernel(facts: RunFacts) -> Iterator[Diagnosis]:

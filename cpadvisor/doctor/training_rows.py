@@ -10,6 +10,7 @@ from typing import Any
 
 from cpadvisor.check.settings import HIGH_LEARNING_RATE
 from cpadvisor.check.subject import Config
+from cpadvisor.doctor.calmer import CARD_LEARNING_RATE, calmer_rate, rate_reason
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.plan.card import LOWEST_CP_TOKENS
 from cpadvisor.plan.layout import chunk_neighbours
@@ -17,9 +18,6 @@ from cpadvisor.units import format_count
 from cpadvisor.write.edit import Change, as_changes
 from cpadvisor.write.lines import scalar
 from cpadvisor.write.split import SIZE_KEYS
-
-CARD_LEARNING_RATE = 1e-5
-"""Card row C8."""
 
 
 def training_rows(config: Config, path: Path, found: Iterable[Diagnosis]) -> Iterator[Diagnosis]:
@@ -62,11 +60,11 @@ def _steadiness(config: Config) -> Diagnosis:
     """The card asks for 1e-5 and a shorter start where the loss is unstable; context parallelism itself is exact."""
     keys = ("bf16", "fp16", "max_grad_norm", "learning_rate", "warmup_ratio", "warmup_steps", "lr_scheduler")
     seen = ", ".join(f"{key} {_yaml(config.values[key])}" for key in keys if key in config.values)
-    rate = config.number("learning_rate")
+    rate, lower = config.number("learning_rate"), calmer_rate(config)
     mends: list[Mend] = []
-    if rate is not None and rate > CARD_LEARNING_RATE:
-        text = f"if it still becomes unstable: write learning_rate: {CARD_LEARNING_RATE:g}, as card C8 has it"
-        mends.append(Mend(text=text, changes=(Change(key="learning_rate", value=CARD_LEARNING_RATE),)))
+    if rate is not None and lower is not None and rate > CARD_LEARNING_RATE:
+        text = f"if it still becomes unstable: write learning_rate: {lower:g} ({rate_reason(config)})"
+        mends.append(Mend(text=text, changes=(Change(key="learning_rate", value=lower),)))
     shorter = _shorter_start(config)
     if shorter is not None:
         mends.append(shorter)

@@ -29,7 +29,7 @@ def spiked(run):
     for rank in (0, 1):
         run.started(rank)
         for number in range(1, 6):
-            run.stepped(rank, number, grad_norm=500.0 if number == 4 else 1.0)
+            run.stepped(rank, number, grad_norm=500.0 if number == 4 else 1.0, loss=5.0 if number < 5 else 5.5)
     return run
 
 
@@ -138,7 +138,7 @@ OF_A_RUN = [
         "83%",
     ),
     ("the loss grows", grown, "loss", "warning", ("D3",), "9.0000"),
-    ("the gradient spikes", spiked, "loss", "warning", ("D3",), "500 at most"),
+    ("the loss rises after a spike of the gradient", spiked, "loss", "warning", ("D3",), "500 at most"),
     ("a loss that is no number", lambda run: steps(run, loss=None), "loss", "error", ("D3",), "no loss was a number"),
     (
         "unequal parts",

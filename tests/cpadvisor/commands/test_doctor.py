@@ -143,7 +143,7 @@ def test_a_mend_of_a_run_changes_the_file_that_it_was_started_from(typed, tmp_pa
         run.stepped(rank, 1, loss=None)
     status, out, _ = typed("doctor", "a", "--runs", tmp_path / "runs", "--apply", "loss")
     assert status == 0
-    assert f"+++ {run.record.config}" in out and "+learning_rate: 1.0e-05" in out
+    assert f"+++ {run.record.config}" in out and "+learning_rate: 0.0003" in out
 
 
 def test_a_name_that_is_neither_file_nor_run_is_refused_naming_both(typed, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sound_subjects import PREDICTION, RING_BYTES, SoundRun
+from sound_subjects import PREDICTION, RING_BYTES, TINY, SoundRun
 
 from cpadvisor.doctor.mending import apply
 from cpadvisor.doctor.run import config_of, examine_run
@@ -119,7 +119,8 @@ def test_evidence_keeps_the_lines_of_a_failure(run):
     assert judged(run, view)["failure"].evidence == "Traceback\nValueError: x"
 
 
-def test_a_loss_that_became_nan_is_mended_by_the_card_s_rate(run):
+def test_a_loss_that_became_nan_is_mended_by_the_card_s_rate(tmp_path):
+    run = SoundRun(tmp_path / "run", config={"cpadvisor": {**TINY["cpadvisor"], "random_weights": False}})
     view = with_failure(run.whole(), kind="not_a_number", headline="the loss of step 3 is nan")
     mend = judged(run, view)["failure"].mends[0]
     assert mend.text == "write learning_rate: 1e-05 in place of 0.001 (card C8); launch it again"
@@ -264,8 +265,9 @@ def test_a_mend_of_a_run_whose_file_is_gone_changes_nothing_and_says_how_to_brin
     mend = found["failure"].mends[0]
     assert mend.command == f"cp '{folder}/r/config.yaml' '{folder}/job.yaml'"
     assert mend.text == (
-        f"write learning_rate: 1e-05 in place of 0.001 (card C8); {folder}/job.yaml is gone: bring the run's copy back "
-        f"and change that; `cpadvisor launch --resume '{folder}/r'` goes on with the old values"
+        "write learning_rate: 0.0003 in place of 0.001 (at most a third, as weights start at random); "
+        f"{folder}/job.yaml is gone: bring the run's copy back and change that; "
+        f"`cpadvisor launch --resume '{folder}/r'` goes on with the old values"
     )
     assert not any(mend.changes for one in found.values() for mend in one.mends)
 
