@@ -31,7 +31,7 @@ def examine_config(
 ) -> tuple[Diagnosis, ...]:
     """Every check of a config, worst first. `node` is the machine that it is meant for; None is this one.
 
-    Raises ConfigError for a file that cannot be read.
+    A file for CPU processes is always judged for this one. Raises ConfigError for a file that cannot be read.
     """
     config, findings = examine_file(path)
     found = diagnoses_of(findings)
@@ -51,11 +51,14 @@ def examine_config(
 
 
 def _machine(config: Config, node: Node | None, environ: Mapping[str, str]) -> tuple[Node, str | None]:
-    """The machine, and why it stands in for another where it does."""
-    if node is not None and (node.name != CPU or not wants_gpus(config)):
-        return node, None
+    """The machine, and why it stands in for another where it does.
+
+    CPU processes start on this host, whatever machine with GPUs is looked at, and share its memory.
+    """
     if wants_gpus(config) is False:
         return load_node(CPU), None
+    if node is not None and (node.name != CPU or not wants_gpus(config)):
+        return node, None
     seen, why = (None, f"the node {CPU} has none") if node is not None else gather_node(environ)
     if seen is not None:
         return seen, None

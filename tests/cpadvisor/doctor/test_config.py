@@ -10,7 +10,9 @@ from cpadvisor.doctor import config as doctor_config
 from cpadvisor.doctor.config import examine_config
 from cpadvisor.errors import ConfigError
 from cpadvisor.hf_config import config_json
+from cpadvisor.probe.host import read_host
 from cpadvisor.probe.recorded import load_node
+from cpadvisor.units import format_bytes
 
 
 def judged(path, machine="dgx-h100", **more):
@@ -185,6 +187,18 @@ def test_a_file_for_cpu_processes_is_judged_by_this_host(tmp_path, no_gpu_here):
     assert "gpus" not in found
     assert "on 2 CPU processes of this host" in found["memory"].evidence
     assert found["cp-links"].evidence == "gloo inside this host"
+
+
+@pytest.mark.parametrize("machine", ["dgx-h100", "cpu", None])
+def test_a_file_for_cpu_processes_has_the_memory_of_this_host_whatever_machine_is_looked_at(machine, tmp_path):
+    own = {"recompute": ..., "rank_order": [0, 1], "tokenizer": "bytes"}
+    path = write_config(
+        tmp_path,
+        **dict.fromkeys(("fsdp_version", "fsdp_config"), ...),
+        **{**TINY, "cpadvisor": TINY["cpadvisor"] | own},
+    )
+    seen = judged(path, machine)["memory"].evidence
+    assert f"against {format_bytes(read_host().memory_bytes // 2)} on 2 CPU processes of this host" in seen
 
 
 @pytest.mark.parametrize(
