@@ -1,37 +1,17 @@
 """A mend becomes a change of a config file: shown as a diff, then written whole with the old file beside it."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cpadvisor.check.config import examine_file
 from cpadvisor.check.finding import Finding
+from cpadvisor.doctor.comments import PREDICTION, makes_untrue, with_true_comments
 from cpadvisor.doctor.diagnosis import Mend
 from cpadvisor.errors import ConfigError
 from cpadvisor.rundir import read_existing, replace_with_backup
 from cpadvisor.write.diff import unified_diff
 from cpadvisor.write.edit import REMOVE, Change, edited
-from cpadvisor.write.lines import ORIGINS
-from cpadvisor.write.split import SIZE_KEYS
 from cpadvisor.yaml_reader import read_yaml
-
-PREDICTION = "cpadvisor.prediction"
-_PREDICTED_FROM = (
-    *SIZE_KEYS.values(),
-    "sequence_len",
-    "micro_batch_size",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "fsdp_config",
-    "bf16",
-    "cpadvisor.recompute",
-    "cpadvisor.method",
-)
-"""Keys on which memory and time depend: where one changes, the prediction in the file holds no longer."""
-_PREDICTED_LINES = ("# Predicted peak: ", "# Predicted step: ")
-"""Of the header that `write` makes."""
-_WRITTEN_LINE = re.compile(rf"(([a-z_]+):.*? # )(?:{'|'.join(ORIGINS)}): [^\r\n]*")
-"""A line of `write`: its key, and the comment that says what decided its value."""
 
 
 def preview(path: Path, mend: Mend) -> str:
@@ -59,20 +39,8 @@ def _texts(path: Path, mend: Mend) -> tuple[str, str]:
     if old is None:
         raise ConfigError(f"{path}: there is no such file any more; write it with `cpadvisor write -o {path}`")
     changes = _with_prediction(old, mend.changes, path)
-    return old, _with_true_comments(edited(old, changes, name=str(path)), changes)
-
-
-def _with_true_comments(text: str, changes: Sequence[Change]) -> str:
-    """The comments that `write` made, where a change has made them untrue: whose line it is, and what is predicted."""
-    keys = {change.key.split(".")[0] for change in changes if change.key != PREDICTION} - {"cpadvisor"}
-    is_predicted = any(change.key.startswith(PREDICTION) for change in changes)
-    lines: list[str] = []
-    for line in text.splitlines(keepends=True):
-        if is_predicted and line.startswith(_PREDICTED_LINES):
-            continue
-        found = _WRITTEN_LINE.match(line)
-        lines.append(f"{found[1]}doctor{line[found.end() :]}" if found and found[2] in keys else line)
-    return "".join(lines)
+    new = edited(old, changes, name=str(path))
+    return old, with_true_comments(old, new, [change.key for change in changes])
 
 
 def _with_prediction(text: str, changes: Sequence[Change], path: Path) -> tuple[Change, ...]:
@@ -80,9 +48,7 @@ def _with_prediction(text: str, changes: Sequence[Change], path: Path) -> tuple[
     block = read_yaml(text, name=str(path))[0].get("cpadvisor")
     predicts = isinstance(block, dict) and "prediction" in block
     renews = any(change.key.startswith(PREDICTION) for change in changes)
-    touches = any(
-        change.key == key or change.key.startswith(f"{key}.") for change in changes for key in _PREDICTED_FROM
-    )
+    touches = makes_untrue(change.key for change in changes)
     gone = (Change(key=PREDICTION, value=REMOVE),) if predicts and touches and not renews else ()
     return (*changes, *gone)
 
