@@ -43,6 +43,8 @@ class RankFacts:
     out_of_memory: Mapping[str, Any] | None = None
     grad_norm: Points = ()
     """Norms before clipping, of the steps that count; nan where one was no number."""
+    step_t: float | None = None
+    """When it finished its newest step, in Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
     warnings: dict[str, str] = {}
     lack: Mapping[str, Any] | None = None
     norms = Series()
+    step_t: float | None = None
     announced = False
     for event in EventFile(events_path(run_dir, rank)).poll():
         kind = event["kind"]
@@ -116,8 +119,15 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
             lack = event
         elif kind == "step" and (step := whole(event, "step")) is not None:
             norms.append(step, number(event, "grad_norm"))
+            step_t = number(event, "t")
     return RankFacts(
-        rank=rank, start=start, ring=tuple(ring), warnings=warnings, out_of_memory=lack, grad_norm=norms.points()
+        rank=rank,
+        start=start,
+        ring=tuple(ring),
+        warnings=warnings,
+        out_of_memory=lack,
+        grad_norm=norms.points(),
+        step_t=step_t,
     )
 
 

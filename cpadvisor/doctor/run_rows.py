@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from cpadvisor import catalog
 from cpadvisor.doctor.calmer import calmer_mends
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
+from cpadvisor.doctor.life_rows import life_rows
 from cpadvisor.doctor.loss_rows import loss_rows
 from cpadvisor.doctor.run_commands import doctor_command, run_name
 from cpadvisor.doctor.run_facts import RunFacts
@@ -28,6 +29,7 @@ _WARNINGS = {
 def run_rows(facts: RunFacts) -> Iterator[Diagnosis]:
     """All of them; what a run has not told yet is left out."""
     yield from failure_rows(facts)
+    yield from life_rows(facts)
     yield from _memory(facts)
     yield from _speed(facts)
     yield from _split_time(facts)

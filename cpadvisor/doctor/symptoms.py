@@ -73,6 +73,7 @@ TREES: Mapping[str, tuple[str, ...]] = {
     ),
     "hang": (
         "failure",
+        "life",
         "gpu-lost",
         "driver",
         "p2p",
