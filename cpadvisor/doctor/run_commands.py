@@ -3,13 +3,12 @@
 import shlex
 
 from cpadvisor.doctor.run_facts import RunFacts
-from cpadvisor.rundir import CONFIG_FILE
-from cpadvisor.watch.mends import name_for_commands
+from cpadvisor.rundir import CONFIG_FILE, shell_name
 
 
 def run_name(facts: RunFacts) -> str:
     """The run, quoted."""
-    return name_for_commands(facts.record, facts.view.directory)
+    return shell_name(facts.view.directory)
 
 
 def file_name(facts: RunFacts) -> str | None:

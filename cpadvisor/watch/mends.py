@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.rundir import is_file, shell_name
+from cpadvisor.rundir import is_file
 from cpadvisor.runrecord import RunRecord
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.case import Case
@@ -19,11 +19,6 @@ from cpadvisor.watch.wording import first_of_kind, is_about_shared_memory, port_
 def mended(failure: Failure, case: Case) -> Failure:
     """The failure with its mend and command, and what more there is to see of its kind."""
     return _MENDS.get(failure.kind, _go_on)(failure, case)
-
-
-def name_for_commands(record: RunRecord, run_dir: Path) -> str:
-    """How a command names the run of a record, as a shell reads it."""
-    return shell_name(run_dir)
 
 
 def again(record: RunRecord, name: str) -> str:

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from cpadvisor.rundir import runs_root
 from cpadvisor.runrecord import RunRecord
 from cpadvisor.units import GIB
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import Clues
 from cpadvisor.watch.failure import KINDS, Failure
 from cpadvisor.watch.host import Space
-from cpadvisor.watch.mends import again, mended, name_for_commands
+from cpadvisor.watch.mends import again, mended
 
 RECORD = RunRecord(run="r", engine="cpadvisor", model="llama-3.1-8b", sequence_len=32768, world=8, gpus=(3, 1, 2, 0))
 AGAIN = "cpadvisor launch --resume r"
@@ -56,14 +55,6 @@ def test_where_a_run_goes_on_is_told_as_it_is(engine: str, step: int | None, wor
 def test_a_run_of_axolotl_is_launched_anew() -> None:
     record = RunRecord(run="r", engine="axolotl", config="/my jobs/job.yaml")
     assert again(record, "r") == "cpadvisor launch '/my jobs/job.yaml'"
-
-
-def test_a_run_is_named_by_its_name_where_runs_usually_are_and_by_its_path_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert name_for_commands(RECORD, runs_root() / "r") == "r"
-    assert name_for_commands(RECORD, tmp_path / "my runs" / "r") == f"'{tmp_path}/my runs/r'"
 
 
 def test_a_port_that_is_taken_is_named_with_who_has_it_now() -> None:
