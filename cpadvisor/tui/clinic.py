@@ -84,8 +84,11 @@ class Clinic(Stages):
             await super().take(part)
 
     def _take_exam(self, exam: Exam) -> None:
+        """Keep it; where the subject has changed meanwhile, the new one is examined."""
         if exam.subject == self.subject():
             self.session = replace(self.session, exam=exam)
+        elif self.current_mode == DoctorScreen.MODE:
+            self.examine_if_new()
 
     def _show_remedy(self, remedy: Remedy) -> None:
         words, mend = self.words, remedy.mend

@@ -78,8 +78,7 @@ class DoctorScreen(StageScreen):
         """Hand the exam to the widgets."""
         self._listed = self._wanted(session)
         table = self.query_one("#found", RowTable)
-        looking = session.busy == "exam"
-        examined = session.exam is not None and session.exam.subject.kind == session.subject
+        looking, examined = _is_looking(session), _is_examined(session)
         said = self.words["looking at" if looking else "no such check" if examined else "not examined"]
         numbered = session.symptom is not None
         rows = tuple(found_row(one, place if numbered else None) for place, one in enumerate(self._listed, start=1))
@@ -90,7 +89,7 @@ class DoctorScreen(StageScreen):
 
     def _wanted(self, session: Session) -> "tuple[Diagnosis, ...]":
         """The checks of the symptom in its order, all of them without one, and of those what the filter leaves."""
-        if session.exam is None or session.exam.subject.kind != session.subject:
+        if session.exam is None or not _is_examined(session):
             return ()
         found = session.exam.found
         if session.symptom is not None:
@@ -126,7 +125,7 @@ class DoctorScreen(StageScreen):
 
     def _said(self, session: Session) -> tuple[Line, ...]:
         """What stands in place of a finding: what is looked at, or why nothing could be."""
-        if session.busy == "exam":
+        if _is_looking(session):
             return (((f"{self.words['looking at']} {LOOKED_AT[session.subject]}", "muted"),),)
         problem = session.problems.get("exam")
         return ((("▲ ", "warn"), (problem, "plain")),) if problem else ()
@@ -207,3 +206,13 @@ class DoctorScreen(StageScreen):
     @on(FilterLine.Left)
     def _filter_left(self) -> None:
         self.query_one("#found").focus()
+
+
+def _is_examined(session: Session) -> bool:
+    """Whether there is an exam of the chosen subject."""
+    return session.exam is not None and session.exam.subject.kind == session.subject
+
+
+def _is_looking(session: Session) -> bool:
+    """Whether an exam is on its way: each subject is examined as it comes on the screen, beside other stages."""
+    return session.busy == "exam" or not (_is_examined(session) or "exam" in session.problems)

@@ -7,12 +7,14 @@ from tui_support import DIAGNOSES, FakeWork, run_view
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.errors import ConfigError
+from cpadvisor.job import Request
 from cpadvisor.report.doctor import doctor_text
 from cpadvisor.tui.app import CpadvisorApp
 from cpadvisor.tui.exam import Exam, Remedy, Subject
 from cpadvisor.tui.home import Home
 from cpadvisor.tui.screens.doctor import DoctorScreen
 from cpadvisor.tui.screens.picker import ChangePreview, Picker
+from cpadvisor.tui.session import Machine
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -228,6 +230,44 @@ async def test_while_the_doctor_works_it_says_what_it_looks_at() -> None:
         await seen(pilot, "looking at driver, NVML")
         release.set()
         await seen(pilot, "ring-link", absent=("looking at",))
+
+
+async def test_as_the_first_screen_it_says_what_it_looks_at_while_the_plan_is_made() -> None:
+    from threading import Event
+
+    begun, release = Event(), Event()
+
+    class Slow(FakeWork):
+        def machine(self, request: Request) -> Machine:
+            begun.wait(10)
+            return super().machine(request)
+
+        def examine(self, subject: Subject, *, node: object = None, view: object = None) -> Exam:
+            begun.set()
+            release.wait(10)
+            return super().examine(subject)
+
+    app = CpadvisorApp(Slow(), home=Home(screen="doctor"))
+    async with app.run_test(size=(120, 36)) as pilot:
+        for _ in range(100):
+            if app.session.draft is not None:
+                break
+            await pilot.pause(0.02)
+        assert app.session.draft is not None, "other stages have come and gone"
+        await seen(pilot, "looking at driver, NVML", absent=("nothing was examined",))
+        release.set()
+        await seen(pilot, "ring-link", absent=("looking at",))
+
+
+async def test_where_nothing_can_be_examined_it_says_why_and_looks_at_nothing() -> None:
+    class Broken(FakeWork):
+        def examine(self, subject: Subject, *, node: object = None, view: object = None) -> Exam:
+            raise ConfigError("it cannot be read")
+
+    app = CpadvisorApp(Broken())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await press(pilot, "5")
+        await seen(pilot, "it cannot be read", "nothing was examined", absent=("looking at",))
 
 
 async def test_a_symptom_asks_what_is_seen_and_orders_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
