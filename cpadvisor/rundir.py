@@ -68,6 +68,11 @@ def stat_of(path: Path) -> os.stat_result | None:
         return None
 
 
+def is_there(path: Path) -> bool:
+    """Whether anything is there, as far as this user may see: `Path.exists` of Python 3.11 raises PermissionError."""
+    return stat_of(path) is not None
+
+
 def is_file(path: Path) -> bool:
     """Whether a file is there, as far as this user may see."""
     told = stat_of(path)

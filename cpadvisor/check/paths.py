@@ -9,6 +9,7 @@ from typing import Any
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
 from cpadvisor.plan.layout import chunk_neighbours
+from cpadvisor.rundir import is_there
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".parquet", ".csv", ".arrow")
@@ -109,19 +110,10 @@ def _output(config: Config) -> Iterator[Finding]:
     if not isinstance(text, str):
         return
     path = _resolve(config, text)
-    existing = next(parent for parent in (path, *path.parents) if _is_there(parent))
+    existing = next(parent for parent in (path, *path.parents) if is_there(parent))
     if not existing.is_dir():
         message = f"output_dir {text}: {existing} is a file"
         yield config.find("output-dir", "error", "output_dir", message, "name a folder")
     elif not os.access(existing, os.W_OK):
         message = f"output_dir {text}: {existing} is not writable for you"
         yield config.find("output-dir", "error", "output_dir", message, "name a folder that you may write to")
-
-
-def _is_there(path: Path) -> bool:
-    """Whether this user sees anything there; Path.exists of Python 3.11 raises PermissionError in a closed folder."""
-    try:
-        path.stat()
-    except OSError:
-        return False
-    return True

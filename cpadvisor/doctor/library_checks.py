@@ -20,10 +20,6 @@ FLASH = {
 """Rule to the module that is imported and the function that it has to have."""
 READERS = ("safetensors", "tokenizers")
 
-_INDEX = "https://download.pytorch.org/whl/"
-_BUILDS = {12: "cu126", 13: "cu130"}
-"""Builds of torch 2.11 to 2.13 that every driver of a CUDA major runs (minor version compatibility)."""
-
 
 def library_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
     """All of them; without an interpreter that has torch, the one line that says so."""
@@ -49,11 +45,16 @@ def _pip(python: str) -> str:
 
 
 def _other_torch(python: str, runs: str | None, words: str) -> Mend:
-    """Replaces the torch that is installed: `pip install torch` alone leaves it as it is."""
-    build = _BUILDS.get(next(iter(_version(runs or "")), 0))
-    index = f" --index-url {_INDEX}{build}" if build else ""
-    where = "" if build else f"; --index-url {_INDEX}cu… names one for an older driver"
-    return Mend(text=words + where, command=f"{_pip(python)} --force-reinstall torch{index}")
+    """Replaces the torch that is installed: `pip install torch` alone leaves it as it is.
+
+    Any build of a CUDA major runs on every driver of it (minor version compatibility).
+    """
+    newest = next(iter(_version(runs or "")), None)
+    fits = "" if newest is None else f", CUDA {newest} at most"
+    return Mend(
+        text=f"{words}{fits}; the selector of pytorch.org names the build for this driver",
+        command=f"{_pip(python)} --force-reinstall torch",
+    )
 
 
 def _no_python(libraries: LibraryFacts, *, gpus: bool) -> Diagnosis:

@@ -12,9 +12,9 @@ from typing import Any
 
 from cpadvisor.doctor.facts import DriverFacts, GpuFacts, HostFacts
 from cpadvisor.doctor.libraries_child import end_with_asker
-from cpadvisor.doctor.places import is_there
 from cpadvisor.errors import MissingError
 from cpadvisor.probe.nvml_session import Session
+from cpadvisor.rundir import is_there
 
 CGROUP = Path("/sys/fs/cgroup")
 _MEMORY_FILES = (

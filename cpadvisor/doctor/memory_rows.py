@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from cpadvisor.check.subject import Config
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.knobs import memory_mends
-from cpadvisor.doctor.places import is_there
 from cpadvisor.doctor.situation import Situation, peak_of
 from cpadvisor.plan.memory import ADAM_BYTES, GRADIENT_BYTES, MASTER_BYTES
+from cpadvisor.rundir import is_there
 from cpadvisor.units import format_bytes
 from cpadvisor.write.edit import as_changes
 

@@ -10,9 +10,8 @@ from typing import Any
 from cpadvisor.check.config import examine_file
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
-from cpadvisor.doctor.places import is_file
 from cpadvisor.errors import ConfigError
-from cpadvisor.rundir import CONFIG_FILE
+from cpadvisor.rundir import CONFIG_FILE, is_file
 from cpadvisor.runrecord import RunRecord, read_record
 from cpadvisor.watch.events import EventFile, number, whole
 from cpadvisor.watch.monitor import Monitor

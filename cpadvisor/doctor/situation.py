@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cpadvisor.check.subject import Config
-from cpadvisor.doctor.places import is_there
 from cpadvisor.errors import UsageError
 from cpadvisor.job import product_of
 from cpadvisor.model import ModelSpec
@@ -20,6 +19,7 @@ from cpadvisor.plan.memory import estimate_memory
 from cpadvisor.plan.problem import Problem, survey
 from cpadvisor.plan.step_time import Links, estimate_step
 from cpadvisor.plan.workload import Workload
+from cpadvisor.rundir import is_there
 
 METHODS = {"head_tail": "ring", "distflash": "ring", "alltoall": "ring"}
 """Settings of axolotl's ring under which K and V travel; otherwise they are gathered."""

@@ -9,8 +9,8 @@ from sound_subjects import SoundRun, write_config
 from cpadvisor.doctor import config as doctor_config
 from cpadvisor.doctor import look
 from cpadvisor.doctor.config import examine_config
-from cpadvisor.doctor.places import is_file, is_there
 from cpadvisor.doctor.run import examine_run
+from cpadvisor.rundir import is_file, is_there
 from cpadvisor.runrecord import write_record
 
 
