@@ -230,7 +230,7 @@ def test_an_axolotl_file_asks_for_axolotl(config: Path, runs: Path, fake_torch: 
     fake_torch("train")
     config.write_text(config.read_text().split("cpadvisor:")[0])
     with pytest.raises(
-        MissingError, match=r"this file is for axolotl .*\n.* has no axolotl\ninstall with `.* axolotl`"
+        MissingError, match=r"this file is for axolotl .*(\n.* has no axolotl)+\ninstall with `.* axolotl`"
     ):
         launch.start(config, runs=runs)
 
