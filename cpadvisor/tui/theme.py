@@ -16,6 +16,7 @@ from textual.theme import Theme
 
 from cpadvisor.errors import ConfigError
 from cpadvisor.settings import shipped_theme_files
+from cpadvisor.yaml_reader import read_yaml
 
 FIRST_THEME = "dark"
 _ORDER = (FIRST_THEME, "light", "high-contrast")
@@ -63,7 +64,8 @@ def parse_theme(text: str, *, source: str) -> Theme:
     try:
         loaded: Any = yaml.load(text, Loader=_SAFE_LOADER)  # noqa: S506 - both loaders are safe ones
     except yaml.YAMLError as error:
-        raise ConfigError(f"theme {source} is not YAML: {error}") from error
+        read_yaml(text, name=f"theme {source}")  # which names the line, and raises ConfigError
+        raise ConfigError(f"theme {source}: not YAML: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"theme {source} holds {type(loaded).__name__}; write keys and values, first `name: mine`")
     values = {str(key): value for key, value in cast(dict[Any, Any], loaded).items()}

@@ -116,7 +116,7 @@ def test_the_defaults_serve_themes_that_know_nothing_of_the_application() -> Non
         ),
         ("name: x\nprimary: '#112233'\nvariables: {muted: none-such}", "muted: 'none-such' is not a colour"),
         ("- a\n- b", "holds list"),
-        ("name: [", "is not YAML"),
+        ("name: [", "not YAML"),
     ],
 )
 def test_a_mistake_in_a_theme_names_the_file_and_the_key(text: str, named: str) -> None:

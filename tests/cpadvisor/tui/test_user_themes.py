@@ -44,6 +44,14 @@ def test_a_broken_file_is_named_with_its_key_and_the_others_serve(tmp_path: Path
     assert "unknown key 'acent', did you mean 'accent'?" in found.problems[0]
 
 
+def test_a_file_that_is_no_yaml_is_named_with_its_line_in_one_line(tmp_path: Path) -> None:
+    folder = write(tmp_path / "themes", torn="name: torn\nprimary: [\n")
+    (problem,) = read_user_themes(folder).problems
+    assert problem.startswith(f"theme {folder / 'torn.yaml'}:3: not YAML: ")
+    assert problem.endswith("; mend this line")
+    assert "\n" not in problem
+
+
 def test_bytes_that_are_no_text_are_a_problem_of_that_file_alone(tmp_path: Path) -> None:
     folder = write(tmp_path / "themes", mine=MINE)
     (folder / "odd.yaml").write_bytes(b"\xff\xfe\x00")
