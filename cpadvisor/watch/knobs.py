@@ -99,15 +99,24 @@ def _flash_attention(job: Job) -> Knob | None:
 
 
 def _recompute(job: Job) -> Knob | None:
+    """The next policy that keeps less: all but attention where a layer keeps everything, then whole layers."""
     policies = job.own.get("recompute")
     if isinstance(policies, dict) and policies:
-        layers = sum(count for count in policies.values() if isinstance(count, int))
-        if set(policies) == {"full"}:
+        layers = {name: count for name, count in policies.items() if isinstance(count, int)}
+        if set(layers) <= {"full"}:
             return None
-        return _doctor(job, f"recompute every layer: cpadvisor.recompute {{full: {layers}}}")
+        if (whole := layers.pop("none", 0)) > 0:
+            saved = {**layers, "attention_saved": layers.get("attention_saved", 0) + whole}
+            return _doctor(job, f"recompute all but attention: cpadvisor.recompute {_layers(saved)}")
+        return _doctor(job, f"recompute every layer: cpadvisor.recompute {_layers({'full': sum(layers.values())})}")
     if job.config.get("gradient_checkpointing") is True:
         return None
     return _doctor(job, "set gradient_checkpointing to true")
+
+
+def _layers(policies: Mapping[str, int]) -> str:
+    """`{attention_saved: 10, full: 22}`, as the config has it."""
+    return "{" + ", ".join(f"{name}: {count}" for name, count in sorted(policies.items())) + "}"
 
 
 def _more_cp(job: Job) -> Knob | None:

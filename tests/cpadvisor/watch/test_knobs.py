@@ -28,7 +28,15 @@ def turned(config: dict[str, Any], *, phase: str | None = "backward", **facts: A
         ),
         ({"attn_implementation": "sdpa"}, "set attn_implementation to flash_attention_2"),
         (
+            {"cpadvisor": {"recompute": {"none": 32}}},
+            "recompute all but attention: cpadvisor.recompute {attention_saved: 32}",
+        ),
+        (
             {"cpadvisor": {"recompute": {"none": 10, "full": 22}}},
+            "recompute all but attention: cpadvisor.recompute {attention_saved: 10, full: 22}",
+        ),
+        (
+            {"cpadvisor": {"recompute": {"attention_saved": 10, "full": 22}}},
             "recompute every layer: cpadvisor.recompute {full: 32}",
         ),
         ({"cpadvisor": {}}, "set gradient_checkpointing to true"),
