@@ -176,3 +176,11 @@ def _send_by_number(process: ProcessId, signum: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def signal_name(number: int) -> str:
+    """`SIGSEGV`; the realtime signals between the first and the last have no name of their own in Python."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -79,6 +79,11 @@ def is_file(path: Path) -> bool:
     return told is not None and stat.S_ISREG(told.st_mode)
 
 
+def nearest_there(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there: where it would be made."""
+    return next(place for place in (path, *path.absolute().parents) if is_there(place))
+
+
 def log_path(run_dir: Path, rank: int) -> Path:
     """What one rank printed, standard output and standard error in their order."""
     return run_dir / f"log-rank{rank}.txt"

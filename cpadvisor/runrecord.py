@@ -9,7 +9,7 @@ from typing import Any
 from cpadvisor.errors import LaunchError
 from cpadvisor.plan.layout import AXES, Layout
 from cpadvisor.processes import ProcessId
-from cpadvisor.rundir import AGENT_FILE, RUN_FILE, write_atomically
+from cpadvisor.rundir import AGENT_FILE, RUN_FILE, is_file, write_atomically
 
 SCHEMA = 1
 MOST_RANKS = 1 << 16
@@ -93,6 +93,11 @@ def record_json(record: RunRecord) -> dict[str, Any]:
 
 
 _MEND = "mend the file, or stop the run and delete it"
+
+
+def user_config(record: RunRecord) -> Path | None:
+    """The config as the user wrote it, from which the run was started; None where it is gone."""
+    return None if record.config is None or not is_file(Path(record.config)) else Path(record.config)
 
 
 def _process_json(process: ProcessId | None) -> dict[str, int] | None:

@@ -2,9 +2,9 @@
 
 torch's WorkerServer listens in a thread of its own. `POST /handler/cpadvisor`
 answers JSON with rank, step, phase, seconds since the last sign of life, exchanges
-begun, and the main thread's Python stack; it needs the interpreter's lock, which a thread that
-waits in a collective or sleeps has given up. torch's own `dump_traceback`, behind
-the same door, needs no lock.
+begun, and the main thread's Python stack; it needs the interpreter's lock, which a
+thread that waits in a collective or sleeps has given up. torch's own
+`dump_traceback`, behind the same door, needs no lock.
 """
 
 import ctypes

@@ -9,7 +9,7 @@ from typing import Any
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
 from cpadvisor.plan.layout import chunk_neighbours
-from cpadvisor.rundir import is_there
+from cpadvisor.rundir import nearest_there
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".parquet", ".csv", ".arrow")
@@ -110,7 +110,7 @@ def _output(config: Config) -> Iterator[Finding]:
     if not isinstance(text, str):
         return
     path = _resolve(config, text)
-    existing = next(parent for parent in (path, *path.parents) if is_there(parent))
+    existing = nearest_there(path)
     if not existing.is_dir():
         message = f"output_dir {text}: {existing} is a file"
         yield config.find("output-dir", "error", "output_dir", message, "name a folder")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cpadvisor.doctor.facts import Answer
 from cpadvisor.doctor.libraries_child import LIFELINE
+from cpadvisor.processes import signal_name
 
 REAP_S = 2.0
 """A killed child is waited for so long and then left: one that hangs inside the driver ends only with the driver."""
@@ -88,14 +89,6 @@ def _read(out: bytes, err: bytes, status: int, *, took_s: float, given_s: float)
         data = None
     if status == 0 and isinstance(data, dict):
         return Answer(data=data, took_s=took_s, given_s=given_s)
-    how = f"was ended by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
+    how = f"was ended by {signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
     words = next((line.strip() for line in reversed(err.decode(errors="replace").splitlines()) if line.strip()), "")
     return Answer(why=f"it {how}" + (f": {words[:300]}" if words else ""), took_s=took_s, given_s=given_s)
-
-
-def _signal_name(number: int) -> str:
-    """`SIGSEGV`; the realtime signals between the first and the last have no name of their own in Python."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

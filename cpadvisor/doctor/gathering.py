@@ -1,10 +1,7 @@
 """Everything that the checks of a node read: each question to a child of its own, with its time-out."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
-from threading import Thread
-from typing import Any, TypeVar
 
 from cpadvisor.doctor.children import ask, ask_ourselves
 from cpadvisor.doctor.facts import Answer, DriverFacts, HostFacts, LibraryFacts, MachineFacts
@@ -16,20 +13,21 @@ from cpadvisor.launch.interpreter import find_python
 from cpadvisor.node import Node
 from cpadvisor.processes import environment, identify
 from cpadvisor.rundir import command_name, runs_root
+from cpadvisor.threads import LooseThreads
 
 DRIVER_S, HOST_S, INSTALLED_S, TORCH_S, IMPORT_S = 30.0, 10.0, 20.0, 90.0, 60.0
 """Time-outs. `nvidia-smi topo -m` alone may take ten seconds where the driver has to load, torch from a network disk
 a minute."""
 
 _CHILD = str(Path(__file__).with_name("libraries_child.py"))
-_Value = TypeVar("_Value")
 
 
 def gather_machine(*, python: str | None, runs: Path | None, environ: Mapping[str, str]) -> MachineFacts:
     """Ask everything, side by side."""
-    driver_asked = _begin(_ask_driver, environ)
-    host_asked = _begin(_ask_host, runs_root(runs, environ), environ)
-    libraries_asked = _begin(gather_libraries, python, environ=environ)
+    threads = LooseThreads()
+    driver_asked = threads.submit(_ask_driver, environ)
+    host_asked = threads.submit(_ask_host, runs_root(runs, environ), environ)
+    libraries_asked = threads.submit(gather_libraries, python, environ=environ)
     driver, driver_answer = driver_asked.result()
     host, host_answer = host_asked.result()
     return MachineFacts(
@@ -41,20 +39,6 @@ def gather_machine(*, python: str | None, runs: Path | None, environ: Mapping[st
         environ=dict(environ),
         own_pids={} if driver.node is None else _own_pids(driver.node),
     )
-
-
-def _begin(task: Callable[..., _Value], *args: Any, **kwargs: Any) -> "Future[_Value]":
-    """Start a task in a thread that the end of the program does not wait for, as it would for those of a pool."""
-    future: Future[_Value] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(task(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-
-    Thread(target=run, name="cpadvisor-doctor", daemon=True).start()
-    return future
 
 
 def gather_node(environ: Mapping[str, str]) -> tuple[Node | None, str | None]:

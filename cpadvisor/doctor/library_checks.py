@@ -40,20 +40,25 @@ def library_checks(facts: MachineFacts) -> Iterator[Diagnosis]:
     yield from _readers(libraries)
 
 
-def _pip(python: str) -> str:
-    return f"{shlex.quote(python)} -m pip install"
+def _python(libraries: LibraryFacts) -> str:
+    """The interpreter that was asked, quoted."""
+    return shlex.quote(libraries.python or "python")
 
 
-def _other_torch(python: str, runs: str | None, words: str) -> Mend:
+def _pip(libraries: LibraryFacts) -> str:
+    return f"{_python(libraries)} -m pip install"
+
+
+def _other_torch(facts: MachineFacts, words: str) -> Mend:
     """Replaces the torch that is installed: `pip install torch` alone leaves it as it is.
 
     Any build of a CUDA major runs on every driver of it (minor version compatibility).
     """
-    newest = next(iter(_version(runs or "")), None)
+    newest = next(iter(_version(facts.driver.cuda or "")), None)
     fits = "" if newest is None else f", CUDA {newest} at most"
     return Mend(
         text=f"{words}{fits}; the selector of pytorch.org names the build for this driver",
-        command=f"{_pip(python)} --force-reinstall torch",
+        command=f"{_pip(facts.libraries)} --force-reinstall torch",
     )
 
 
@@ -81,7 +86,7 @@ def _torch_fails(libraries: LibraryFacts) -> Diagnosis:
         title="torch does not import",
         evidence=f"{libraries.python}, in a child with {answer.given_s:g} s: {answer.why}",
         effect="nothing trains with this interpreter",
-        mends=(Mend(text="install it anew", command=f"{_pip(libraries.python or 'python')} --force-reinstall torch"),),
+        mends=(Mend(text="install it anew", command=f"{_pip(libraries)} --force-reinstall torch"),),
     )
 
 
@@ -99,9 +104,7 @@ def _torch(libraries: LibraryFacts, torch: Mapping[str, Any]) -> Diagnosis:
             title=f"torch {torch['version']} is older than {oldest}",
             evidence=f"{seen}; the bundled trainer is written for {oldest} and newer",
             effect="operators that the trainer calls may be missing",
-            mends=(
-                Mend(text="bring it up to date", command=f"{_pip(libraries.python or 'python')} -U 'torch>={oldest}'"),
-            ),
+            mends=(Mend(text="bring it up to date", command=f"{_pip(libraries)} -U 'torch>={oldest}'"),),
         )
     return Diagnosis(rule="torch", severity="ok", title=f"torch {torch['version']}", evidence=seen)
 
@@ -121,15 +124,15 @@ def _cuda(facts: MachineFacts, torch: Mapping[str, Any]) -> Diagnosis:
 
 def _why_no_product(facts: MachineFacts, torch: Mapping[str, Any]) -> tuple[str, str, Mend]:
     """Title, effect and mend where the product failed or could not be made."""
-    python, runs = facts.libraries.python or "python", facts.driver.cuda
+    runs = facts.driver.cuda
     if torch["cuda"] is None:
-        mend = _other_torch(python, runs, "install a build for CUDA in its place")
+        mend = _other_torch(facts, "install a build for CUDA in its place")
         return f"torch {torch['version']} has no CUDA", "it trains on the CPU beside idle GPUs", mend
     if _version(runs or "") and _version(str(torch["cuda"]))[:1] > _version(runs or "")[:1]:
         title = f"torch is built for CUDA {torch['cuda']}, the driver runs {runs}"
-        return title, "no kernel starts", _other_torch(python, runs, "install a newer driver, or an older build")
+        return title, "no kernel starts", _other_torch(facts, "install a newer driver, or an older build")
     if not torch["available"]:
-        asked = f"{shlex.quote(python)} -c 'import torch; torch.zeros(1).cuda()'"
+        asked = f"{_python(facts.libraries)} -c 'import torch; torch.zeros(1).cuda()'"
         effect = "it trains on the CPU, or not at all"
         return "torch sees no GPU", effect, Mend(text="see what CUDA itself says", command=asked)
     mend = Mend(text="see who holds the GPU, and its errors", command="nvidia-smi")
@@ -147,7 +150,7 @@ def _nccl(facts: MachineFacts, torch: Mapping[str, Any]) -> Iterator[Diagnosis]:
                 title="no NCCL",
                 evidence=evidence,
                 effect="GPUs cannot exchange anything: no run on more than one",
-                mends=(_other_torch(libraries.python or "python", facts.driver.cuda, "install a build that has it"),),
+                mends=(_other_torch(facts, "install a build that has it"),),
             )
         return
     yield from _shadowed("nccl", libraries, torch, loaded=tuple(version))
@@ -198,17 +201,17 @@ def _flash(libraries: LibraryFacts) -> Iterator[Diagnosis]:
         )
     for rule, answer in tried.items():
         effect = "attention falls back to a slower kernel, about half as fast on Hopper"
-        yield _imports(rule, answer, effect, _flash_mend(rule, libraries.python or "python"), ("L1", "C7"))
+        yield _imports(rule, answer, effect, _flash_mend(rule, libraries), ("L1", "C7"))
 
 
-def _flash_mend(rule: str, python: str) -> Mend:
+def _flash_mend(rule: str, libraries: LibraryFacts) -> Mend:
     """How PyPI has it: 2 as flash-attn, which is compiled against torch, 4 as flash-attn-4; 3 is built from its source.
 
     Without --no-deps pip would install another torch, too, and without --no-cache-dir the wheel that it built before.
     """
     if rule == "flash-attn-3":
         return Mend(text="build it against this torch: the folder hopper of github.com/Dao-AILab/flash-attention")
-    again = f"{_pip(python)} --force-reinstall --no-deps"
+    again = f"{_pip(libraries)} --force-reinstall --no-deps"
     if rule == "flash-attn-4":
         return Mend(text="install it anew", command=f"{again} 'flash-attn-4>=4.0.0b1'")
     return Mend(text="build it against this torch", command=f"{again} --no-cache-dir --no-build-isolation flash-attn")
@@ -218,9 +221,7 @@ def _readers(libraries: LibraryFacts) -> Iterator[Diagnosis]:
     for module in READERS:
         answer = libraries.imports.get(module)
         if answer is not None:
-            mend = Mend(
-                text="install it anew", command=f"{_pip(libraries.python or 'python')} --force-reinstall {module}"
-            )
+            mend = Mend(text="install it anew", command=f"{_pip(libraries)} --force-reinstall {module}")
             yield _imports(module, answer, "pretrained weights or text cannot be read", mend, ())
         else:
             yield Diagnosis(
@@ -229,7 +230,7 @@ def _readers(libraries: LibraryFacts) -> Iterator[Diagnosis]:
                 title=f"{module} is not installed",
                 evidence=f"{libraries.python} has no {module}",
                 effect="pretrained weights or text cannot be read; random weights and bytes work",
-                mends=(Mend(text="install it", command=f"{_pip(libraries.python or 'python')} {module}"),),
+                mends=(Mend(text="install it", command=f"{_pip(libraries)} {module}"),),
             )
 
 

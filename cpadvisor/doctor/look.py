@@ -14,7 +14,7 @@ from cpadvisor.doctor.facts import DriverFacts, GpuFacts, HostFacts
 from cpadvisor.doctor.libraries_child import end_with_asker
 from cpadvisor.errors import MissingError
 from cpadvisor.probe.nvml_session import Session
-from cpadvisor.rundir import is_there
+from cpadvisor.rundir import nearest_there
 
 CGROUP = Path("/sys/fs/cgroup")
 _MEMORY_FILES = (
@@ -172,10 +172,7 @@ def _limit(value: int) -> int | None:
 
 def _space(path: Path) -> tuple[int | None, int | None]:
     """Size and free bytes, for this user, of the file system on which a path is or would be."""
-    there = next((one for one in (path, *path.absolute().parents) if is_there(one)), None)
-    if there is None:
-        return None, None
-    seen = os.statvfs(there)
+    seen = os.statvfs(nearest_there(path))
     return seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
 
 

@@ -8,7 +8,7 @@ from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.knobs import memory_mends
 from cpadvisor.doctor.situation import Situation, peak_of
 from cpadvisor.plan.memory import ADAM_BYTES, GRADIENT_BYTES, MASTER_BYTES
-from cpadvisor.rundir import is_there
+from cpadvisor.rundir import nearest_there
 from cpadvisor.units import format_bytes
 from cpadvisor.write.edit import as_changes
 
@@ -87,8 +87,7 @@ def disk_rows(config: Config) -> Iterator[Diagnosis]:
     if config.model is None or not isinstance(text, str):
         return
     path = config.folder / text
-    there = next(place for place in (path, *path.parents) if is_there(place))
-    free, need = shutil.disk_usage(there).free, _output_bytes(config, config.model.parameters)
+    free, need = shutil.disk_usage(nearest_there(path)).free, _output_bytes(config, config.model.parameters)
     seen = f"{format_bytes(free)} free on the disk of {path}; model and checkpoints take {format_bytes(need)}"
     if free >= need:
         yield Diagnosis(rule="disk", severity="ok", title="there is disk for the model", evidence=seen)

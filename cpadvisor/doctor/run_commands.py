@@ -38,4 +38,4 @@ def back_command(facts: RunFacts) -> str:
 
 def is_resumable(facts: RunFacts) -> bool:
     """Whether the run itself can go on with `launch --resume`."""
-    return facts.view.is_final and facts.view.state != "done" and facts.record.engine in (None, "cpadvisor")
+    return facts.view.is_final and facts.view.state != "done" and facts.record.writes_events

@@ -11,8 +11,8 @@ from cpadvisor.check.config import examine_file
 from cpadvisor.check.finding import Finding
 from cpadvisor.check.subject import Config
 from cpadvisor.errors import ConfigError
-from cpadvisor.rundir import CONFIG_FILE, is_file
-from cpadvisor.runrecord import RunRecord, read_record
+from cpadvisor.rundir import CONFIG_FILE
+from cpadvisor.runrecord import RunRecord, read_record, user_config
 from cpadvisor.watch.events import EventFile, number, whole
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.series import Series
@@ -83,16 +83,12 @@ def read_facts(run_dir: Path, view: RunView | None) -> RunFacts:
     return RunFacts(
         record=record,
         view=view or Monitor(run_dir).poll(),
-        file=_file(record),
+        file=user_config(record),
         config=config,
         findings=findings,
         ranks=tuple(_read_rank(run_dir, rank) for rank in range(record.world)),
         transports=_transports(run_dir),
     )
-
-
-def _file(record: RunRecord) -> Path | None:
-    return None if record.config is None or not is_file(Path(record.config)) else Path(record.config)
 
 
 def _read_rank(run_dir: Path, rank: int) -> RankFacts:

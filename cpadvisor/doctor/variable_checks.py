@@ -1,7 +1,7 @@
 """Variables of the environment that slow, stop or break a training; a run inherits them from the shell."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 
@@ -50,6 +50,17 @@ def _is_odd_allocator(value: str) -> bool:
         or options.get("backend") == "cudaMallocAsync"
     )
 
+
+_ALLOCATOR = Harm(
+    name="PYTORCH_ALLOC_CONF",
+    harms=_is_odd_allocator,
+    severity="warning",
+    effect="the allocator fragments or waits: memory runs out before it is full",
+    good="expandable_segments:True keeps fragments small",
+    command="export PYTORCH_ALLOC_CONF=expandable_segments:True",
+    card=("D1",),
+)
+"""By its newer name."""
 
 HARMS = (
     Harm(
@@ -128,24 +139,12 @@ HARMS = (
         effect="it fixes the protocol for every size of message; NCCL chooses better",
         card=("D2",),
     ),
-    Harm(
-        name="PYTORCH_ALLOC_CONF",
-        harms=_is_odd_allocator,
-        severity="warning",
-        effect="the allocator fragments or waits: memory runs out before it is full",
-        good="expandable_segments:True keeps fragments small",
-        command="export PYTORCH_ALLOC_CONF=expandable_segments:True",
-        card=("D1",),
-    ),
-    Harm(
+    _ALLOCATOR,
+    replace(
+        _ALLOCATOR,
         name="PYTORCH_CUDA_ALLOC_CONF",
-        yields_to="PYTORCH_ALLOC_CONF",
-        harms=_is_odd_allocator,
-        severity="warning",
-        effect="the allocator fragments or waits: memory runs out before it is full",
-        good="expandable_segments:True keeps fragments small",
+        yields_to=_ALLOCATOR.name,
         command="export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
-        card=("D1",),
     ),
     Harm(
         name="PYTORCH_NO_CUDA_MEMORY_CACHING",

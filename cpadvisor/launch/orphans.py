@@ -135,7 +135,11 @@ def _failure(orphan: Orphan, living: frozenset[ProcessId]) -> Failure:
     if not living:
         return Failure(kind=kind, headline=what, evidence=(where,))
     pids = ", ".join(str(process.pid) for process in sorted(living))
-    kept = "its events, logs and checkpoints are still there" if is_there else _GONE
+    kept = (
+        "its events, logs and checkpoints are still there"
+        if is_there
+        else "its figures, logs and checkpoints have gone with the directory"
+    )
     return Failure(
         kind=kind,
         headline=f"{what} while the processes of the run go on",
@@ -143,6 +147,3 @@ def _failure(orphan: Orphan, living: frozenset[ProcessId]) -> Failure:
         mend=f"{'end it, or mend the file' if is_there else 'end it'}: {kept}",
         command=f"cpadvisor stop {shell_name(orphan.directory)}",
     )
-
-
-_GONE = "its figures, logs and checkpoints have gone with the directory"

@@ -16,6 +16,7 @@ from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from cpadvisor.threads import LooseThreads
 from cpadvisor.tui.copying import cautions
 from cpadvisor.tui.keys import APP_KEYS, CHANGING, action_name, help_lines, in_language, own_keys
 from cpadvisor.tui.messages import Finished
@@ -24,7 +25,6 @@ from cpadvisor.tui.screens.reader import Reader
 from cpadvisor.tui.stages import Stages
 from cpadvisor.tui.terminal import end_on_signals, follow_job_control, has_shell, stop_group
 from cpadvisor.tui.theme import ANSI_DEFAULTS, FIRST_THEME, VARIABLE_DEFAULTS, shipped_themes
-from cpadvisor.tui.threads import LooseThreads
 from cpadvisor.tui.user_themes import UserThemes, for_terminal, look, read_user_themes
 
 LOOK_AT_THEMES_S = 1.0

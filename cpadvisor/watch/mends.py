@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.rundir import is_file
-from cpadvisor.runrecord import RunRecord
+from cpadvisor.runrecord import RunRecord, user_config
 from cpadvisor.units import format_bytes
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.failure import Failure
@@ -87,8 +86,8 @@ def _job(case: Case) -> Job:
 
 def _file(case: Case) -> str | None:
     """The config that the user wrote, while it is there."""
-    config = case.record.config
-    return shlex.quote(config) if config is not None and is_file(Path(config)) else None
+    config = user_config(case.record)
+    return None if config is None else shlex.quote(str(config))
 
 
 def _host_memory(failure: Failure, case: Case) -> Failure:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from cpadvisor.processes import signal_name
 from cpadvisor.rundir import CONFIG_FILE
 from cpadvisor.watch.case import Case
 from cpadvisor.watch.clues import RankFailure
@@ -145,16 +146,9 @@ def _launcher_end(case: Case, signum: int) -> Failure:
     status = "" if case.exit is None else f"torchrun's exit status is {case.exit}"
     return Failure(
         kind="launcher_killed",
-        headline=f"torchrun was ended by {_signal_name(signum)} from outside",
+        headline=f"torchrun was ended by {signal_name(signum)} from outside",
         evidence=tuple(filter(None, (status, *_kernel_lines(case)))),
     )
-
-
-def _signal_name(signum: int) -> str:
-    try:
-        return signal.Signals(signum).name
-    except ValueError:  # real-time signals have numbers alone
-        return f"signal {signum}"
 
 
 def _first_end(case: Case) -> Failure | None:

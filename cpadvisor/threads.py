@@ -1,7 +1,8 @@
-"""Threads of the stages: those that only look are left behind when the app ends, the others are waited for.
+"""Threads that only look, which are left behind when the program ends.
 
-asyncio's own pool is joined at the end, so that one look that a driver keeps
-waiting, as NVML's may, would keep the shell's prompt waiting too.
+The pools of the standard library, asyncio's own among them, are joined at the end,
+so that one look that a driver keeps waiting, as NVML's may, would keep the shell's
+prompt waiting too.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ class LooseThreads(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Start the task at once."""
         future: Future[Any] = Future()
-        Thread(target=_run, args=(future, fn, args, kwargs), name="cpadvisor-stage", daemon=True).start()
+        Thread(target=_run, args=(future, fn, args, kwargs), name="cpadvisor-look", daemon=True).start()
         return future
 
 

@@ -3,7 +3,7 @@ from threading import Event, current_thread
 
 import pytest
 
-from cpadvisor.tui.threads import LooseThreads
+from cpadvisor.threads import LooseThreads
 
 
 def test_a_task_gives_its_result_or_its_error() -> None:
