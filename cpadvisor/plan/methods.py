@@ -4,6 +4,7 @@
 all ranks of cp, `usp` over some of them, neighbours, and sends K and V round the rest.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpadvisor.model import ModelSpec
@@ -84,6 +85,33 @@ def method_problem(model: ModelSpec, layout: Layout, method: str) -> str | None:
     if usp_degrees(model, layout):
         return None
     return degree_problem(model, layout, usp_degrees(None, layout)[-1])
+
+
+def asked_way(block: Mapping[str, object], model: ModelSpec | None, layout: Layout) -> Way:
+    """The way that the `cpadvisor` block of a config asks for, as the bundled trainer reads it; usp without a degree
+    takes the largest that the heads allow."""
+    method, asked = block.get("method") or "ring", block.get("ulysses_degree")
+    if layout.cp == 1 or method == "none":
+        return Way()
+    if method == "ulysses":
+        return Way(method="ulysses", ulysses=layout.cp)
+    if method == "usp":
+        degrees = usp_degrees(model, layout)
+        named = asked if isinstance(asked, int) and asked in usp_degrees(None, layout) else next(iter(degrees), 1)
+        return Way(method="usp", ulysses=named)
+    return Way(method=str(method) if method in CP_METHODS else "ring")
+
+
+def fitting_way(way: Way, model: ModelSpec | None, layout: Layout) -> Way:
+    """The same method where it runs a layout, else the nearest that does: heads over fewer ranks, then the ring."""
+    if layout.cp == 1:
+        return Way()
+    degrees = usp_degrees(model, layout)
+    if way.method == "ulysses" and (model is None or degree_problem(model, layout, layout.cp) is None):
+        return Way(method="ulysses", ulysses=layout.cp)
+    if way.method in ("ulysses", "usp") and degrees:
+        return Way(method="usp", ulysses=min(degrees, key=lambda degree: abs(degree - way.ulysses)))
+    return Way(method="allgather" if way.method == "allgather" else "ring")
 
 
 def selected_degree(model: ModelSpec, layout: Layout, *, gpus_per_node: int) -> int:

@@ -1,5 +1,6 @@
 """How many bytes each collective moves, by axis. Bytes are a rank's, for one layer and one micro-batch."""
 
+from cpadvisor.model import ModelSpec
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.layout import Layout
 
@@ -129,6 +130,40 @@ def ring_step_bytes(*, hop: int, ranks: int, rank: int, layers: int, recomputed_
     forward, home = forward_halves(ranks, rank), gradient_halves(ranks, rank)
     halves = layers * (2 * forward + home) + recomputed_layers * forward
     return micro_batches * halves * hop // 2
+
+
+def rank_step_bytes(
+    model: ModelSpec,
+    layout: Layout,
+    *,
+    rank: int,
+    tokens: int,
+    ulysses: int,
+    width: int,
+    micro_batch: int,
+    micro_batches: int,
+    recomputed_layers: int,
+) -> int:
+    """`ring_step_bytes` of a rank of the whole job: its place in the ring is that of its neighbours who exchange heads.
+
+    tp 1, cp 4 with heads over 2 ranks: ranks 0 and 1 are at place 0 of their rings, 2 and 3 at place 1.
+    """
+    hop = ring_hop_bytes(
+        tokens=tokens,
+        kv_heads=model.kv_heads,
+        head_dim=model.head_dim,
+        layout=layout,
+        width=width,
+        ulysses=ulysses,
+    )
+    return ring_step_bytes(
+        hop=micro_batch * hop,
+        ranks=layout.cp // ulysses,
+        rank=rank // layout.tp % layout.cp // ulysses,
+        layers=model.layers,
+        recomputed_layers=recomputed_layers,
+        micro_batches=micro_batches,
+    )
 
 
 def forward_halves(ranks: int, rank: int) -> int:
