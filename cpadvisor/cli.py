@@ -165,6 +165,9 @@ def _add_job_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seq", metavar="N", help="tokens of one sequence, such as 128k")
     parser.add_argument("--engine", default="cpadvisor", metavar="E", help="cpadvisor, axolotl-0.21 or axolotl-0.20")
     parser.add_argument("--method", default="full", metavar="M", help="full (fine-tuning of every parameter)")
+    parser.add_argument(
+        "--cp-method", metavar="M", help="ring, allgather, ulysses or usp where cp is above 1; left out, the fastest"
+    )
     parser.add_argument("--nodes", type=int, default=1, metavar="K", help="machines of this kind")
     parser.add_argument("--nic", metavar="RATE", help="network rate of one GPU between nodes, such as 400g")
     parser.add_argument("--gpus", metavar="G", help="how many GPUs, or which: 8 or 0,1,4,5")

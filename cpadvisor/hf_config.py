@@ -30,6 +30,8 @@ DECODER_LAYERS = {
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts")
+_SLIDING = "sliding_attention"
+_SINK_WORDS = frozenset({"sink", "sinks"})
 _DEFAULT_ROPE_THETA = 10000.0  # of LlamaConfig, which files older than the key rely on
 _DEFAULT_NORM_EPS = 1e-6
 
@@ -46,8 +48,12 @@ class _Reader:
         line = self._lines.get(key or "")
         return ModelError(f"{self._where}{f':{line}' if line else ''}: {message}")
 
-    def get(self, key: str) -> Any:
-        return self._config.get(key)
+    def get(self, key: str, default: object = None) -> Any:
+        return self._config.get(key, default)
+
+    def sink(self) -> str | None:
+        """The key that asks for attention sinks, a learned logit beside those of the tokens."""
+        return next((key for key, value in self._config.items() if value and _SINK_WORDS & set(key.split("_"))), None)
 
     def size(self, key: str, default: int | None = None) -> int:
         value = self._config.get(key)
@@ -133,7 +139,10 @@ def _refuse_what_is_not_modelled(read: _Reader, family: str) -> None:
     for key in _EXPERT_KEYS:
         if (read.get(key) or 1) > 1:
             raise read.error(f"{key} is {read.get(key)}: mixtures of experts are not supported; use a dense model", key)
-    windowed = family == "mistral" or read.get("use_sliding_window")
+    sink = read.sink()
+    if sink is not None:
+        raise read.error(f"{sink} is {read.get(sink)!r}: attention sinks are not supported; use a model without", sink)
+    windowed = read.get("use_sliding_window", family == "mistral" or _SLIDING in (read.get("layer_types") or []))
     window = read.get("sliding_window") if windowed else None
     if window is not None and window < (read.get("max_position_embeddings") or 0):
         raise read.error(

@@ -12,6 +12,7 @@ from cpadvisor.errors import LayoutError, UsageError
 from cpadvisor.hardware import GpuSpec
 from cpadvisor.node import Node
 from cpadvisor.plan.layout import AXES, require_even_chunks
+from cpadvisor.plan.methods import CP_METHODS
 from cpadvisor.plan.workload import ENGINES, METHODS, OBJECTIVES, Workload
 from cpadvisor.probe.machine import find_node
 
@@ -34,6 +35,7 @@ class Request:
     sequence_len: str | None = None
     engine: str = "cpadvisor"
     method: str = "full"
+    cp_method: str | None = None
     nodes: int = 1
     nic: str | None = None
     gpus: str | None = None
@@ -80,6 +82,7 @@ def build_job_on(found: Node, request: Request, *, notes: tuple[str, ...] = ()) 
         sequence_len=tokens,
         engine=_one_of("engine", request.engine, ENGINES),
         method=_one_of("method", request.method, METHODS),
+        cp_method=_cp_method(request),
         nodes=request.nodes,
         nic_bytes_per_s=None if request.nic is None else units.parse_bits_per_s(request.nic),
         global_batch=request.global_batch,
@@ -159,6 +162,18 @@ def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(value, allowed, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"{what} {value!r} is not known; {hint}known are {', '.join(allowed)}")
+
+
+def _cp_method(request: Request) -> str | None:
+    """The method of context parallelism that is asked for, of an engine that can be asked."""
+    if request.cp_method is None:
+        return None
+    if request.engine != "cpadvisor":
+        raise UsageError(
+            f"{request.engine} chooses by the heads how K and V meet the queries; "
+            "leave --cp-method out, or use the engine cpadvisor"
+        )
+    return _one_of("cp method", request.cp_method, CP_METHODS)
 
 
 def _require_nodes(request: Request) -> None:

@@ -12,6 +12,8 @@ from runtime import keys, save_keys, yaml_loader
 from runtime.config_reader import Reader
 from runtime.dataset_files import CORPORA, DataSource, read_sources
 from runtime.errors import ConfigError, TrainerError
+from runtime.heads import read_heads
+from runtime.method_keys import read_method
 from runtime.settings import Batch, Compute, Optimization, Sizes, TrainConfig
 
 RECOMPUTE_POLICIES = ("none", "attention_saved", "full")
@@ -27,8 +29,11 @@ def load(path: Path, *, world: int) -> TrainConfig:
     reader = Reader(values, folder=path.parent, problems=problems, warnings=warnings)
     own = reader.block("cpadvisor", keys.CPADVISOR)
     fsdp = reader.block("fsdp_config", keys.FSDP_CONFIG, strip="fsdp_")
-    _refuse_what_is_not_done(reader, own, fsdp)
-    sizes = _sizes(reader, own, world)
+    _refuse_what_is_not_done(reader, fsdp)
+    output_dir = reader.path("output_dir", "model-out")
+    run_dir = path.parent if (path.parent / "run.json").exists() else output_dir
+    model_dir, weights_dir = _model(reader, own, path.parent, run_dir)
+    sizes = _sizes(reader, own, world, model_dir)
     batch = Batch(
         sequence_len=reader.required_integer("sequence_len"),
         micro_batch=reader.integer("micro_batch_size", 1),
@@ -36,9 +41,6 @@ def load(path: Path, *, world: int) -> TrainConfig:
     )
     if "sequence_len" in values:
         _check_split(batch.sequence_len, sizes.cp, problems)
-    output_dir = reader.path("output_dir", "model-out")
-    run_dir = path.parent if (path.parent / "run.json").exists() else output_dir
-    model_dir, weights_dir = _model(reader, own, path.parent, run_dir)
     config = TrainConfig(
         path=path,
         run_dir=run_dir,
@@ -61,7 +63,7 @@ def load(path: Path, *, world: int) -> TrainConfig:
     return config
 
 
-def _refuse_what_is_not_done(reader: Reader, own: Reader, fsdp: Reader) -> None:
+def _refuse_what_is_not_done(reader: Reader, fsdp: Reader) -> None:
     for name in ("dp_replicate_size", "tensor_parallel_size"):
         if reader.integer(name, 1) > 1:
             reader.problem(
@@ -80,14 +82,9 @@ def _refuse_what_is_not_done(reader: Reader, own: Reader, fsdp: Reader) -> None:
             )
     if fsdp.flag("offload_params", False):
         reader.problem("fsdp_config.offload_params true: the bundled trainer does not offload; set it to false")
-    method = own.choice("method", "ring", ("ring", "none"), why="the bundled trainer does not do others yet")
-    if method == "none" and reader.integer("context_parallel_size", 1, quiet=True) > 1:
-        reader.problem(
-            "cpadvisor.method none with context_parallel_size above 1; set the method to ring, or the size to 1"
-        )
 
 
-def _sizes(reader: Reader, own: Reader, world: int) -> Sizes:
+def _sizes(reader: Reader, own: Reader, world: int, model_dir: Path) -> Sizes:
     cp = reader.integer("context_parallel_size", 1)
     dp_shard = reader.integer("dp_shard_size", max(world // cp, 1))
     if dp_shard * cp != world:
@@ -95,9 +92,14 @@ def _sizes(reader: Reader, own: Reader, world: int) -> Sizes:
             f"dp_shard_size {dp_shard} x context_parallel_size {cp} is {dp_shard * cp}, but processes started: "
             f"{world}; start {dp_shard * cp}, or choose sizes whose product is {world}"
         )
+    method, ulysses = read_method(own, cp=cp, heads=read_heads(model_dir))
+    return Sizes(dp_shard=dp_shard, cp=cp, rank_order=_rank_order(reader, own), method=method, ulysses=ulysses)
+
+
+def _rank_order(reader: Reader, own: Reader) -> tuple[int, ...] | None:
     order = own.values.get("rank_order")
     if order is None:
-        return Sizes(dp_shard=dp_shard, cp=cp, rank_order=None)
+        return None
     if (
         not isinstance(order, list)
         or any(type(gpu) is not int or gpu < 0 for gpu in order)
@@ -106,8 +108,8 @@ def _sizes(reader: Reader, own: Reader, world: int) -> Sizes:
         reader.problem(
             f"cpadvisor.rank_order {order!r} is not a list of different GPU indices; write for example [0, 1]"
         )
-        return Sizes(dp_shard=dp_shard, cp=cp, rank_order=None)
-    return Sizes(dp_shard=dp_shard, cp=cp, rank_order=tuple(order))
+        return None
+    return tuple(order)
 
 
 def _check_split(sequence_len: int, cp: int, problems: list[str]) -> None:

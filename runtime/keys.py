@@ -112,7 +112,8 @@ FSDP_CONFIG: Mapping[str, str] = {
 }
 
 CPADVISOR: Mapping[str, str] = {
-    "method": "ring or none",
+    "method": "how K and V meet the queries: ring, allgather, ulysses, usp; none only with context_parallel_size 1",
+    "ulysses_degree": "ranks that exchange heads under method usp, neighbours; without it the most that heads allow",
     "recompute": "{policy: layers} with none, attention_saved, full; the layers add up to the model's",
     "rank_order": "the GPU of each local rank",
     "random_weights": "start from weights drawn from seed",

@@ -6,6 +6,7 @@ computation is refused by name, never ignored.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any, TypeGuard, cast
 from runtime.errors import ConfigError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+SLIDING = "sliding_attention"
+_SINK_WORDS = frozenset({"sink", "sinks"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +120,10 @@ _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_posit
 
 def _refusals(config: Mapping[str, Any], sequence_len: int) -> list[str]:
     family = config.get("model_type")
+    sinks = list(_sinks(config))
     if family not in FAMILIES:
-        return [f"model_type {family!r} is not one of {', '.join(FAMILIES)}, which this trainer runs"]
-    problems = list(_wrong_values(config))
+        return [f"model_type {family!r} is not one of {', '.join(FAMILIES)}, which this trainer runs", *sinks]
+    problems = [*_wrong_values(config), *sinks, *_layer_types(config)]
     if config.get("hidden_act", "silu") != "silu":
         problems.append(f"hidden_act {config['hidden_act']!r}: this trainer has silu only")
     problems += [
@@ -127,12 +131,39 @@ def _refusals(config: Mapping[str, Any], sequence_len: int) -> list[str]:
         for key in ("attention_bias", "mlp_bias")
         if config.get(key) and not (key == "attention_bias" and family == "qwen2")
     ]
-    window = config.get("sliding_window")
-    if _is_size(window) and window < sequence_len and config.get("use_sliding_window", family == "mistral"):
-        problems.append(
-            f"sliding_window {window} is below sequence_len {sequence_len}: this trainer attends to all tokens"
-        )
+    problems += _window(config, sequence_len)
     return problems or [*_head_problems(config), *_rope_problems(_rope(config))]
+
+
+def _window(config: Mapping[str, Any], sequence_len: int) -> Iterator[str]:
+    """A window that some layers attend over: mistral's, or that of layers called sliding_attention."""
+    window, layers = config.get("sliding_window"), _counts_of_layers(config)
+    slides = config.get("use_sliding_window", config.get("model_type") == "mistral" or SLIDING in layers)
+    if _is_size(window) and window < sequence_len and slides:
+        named = f", for {layers[SLIDING]} of {layers.total()} layer_types {SLIDING}" if SLIDING in layers else ""
+        yield f"sliding_window {window} is below sequence_len {sequence_len}{named}: this trainer attends to all tokens"
+
+
+def _layer_types(config: Mapping[str, Any]) -> Iterator[str]:
+    """Layers of which this trainer has no kind; whether those with a window count, the window decides."""
+    layers = _counts_of_layers(config)
+    for kind in layers.keys() - {"full_attention", SLIDING}:
+        told = f"layer_types has {kind} in {layers[kind]} of {layers.total()} layers"
+        yield f"{told}: this trainer has full_attention only"
+
+
+def _counts_of_layers(config: Mapping[str, Any]) -> "Counter[str]":
+    types = config.get("layer_types")
+    return Counter(map(str, types)) if isinstance(types, list) else Counter()
+
+
+def _sinks(config: Mapping[str, Any]) -> Iterator[str]:
+    """Attention sinks, a learned logit beside those of the tokens, under whatever key; gpt-oss has no key for them."""
+    for key, value in config.items():
+        if value and _SINK_WORDS & set(key.split("_")):
+            yield f"{key} {json.dumps(value)}: this trainer's attention has no sinks"
+    if config.get("model_type") == "gpt_oss":
+        yield "model_type 'gpt_oss' attends with sinks: this trainer's attention has none"
 
 
 def _wrong_values(config: Mapping[str, Any]) -> Iterator[str]:

@@ -15,6 +15,15 @@ class Sizes:
     cp: int
     rank_order: tuple[int, ...] | None
     """The GPU of each local rank; None is 0, 1, 2, …"""
+    method: str = "ring"
+    """How K and V meet the queries where cp is above 1: ring, allgather, ulysses or usp; `none` where it is 1."""
+    ulysses: int = 1
+    """Neighbouring ranks of cp among which heads are exchanged: the inner axis; the others send K and V."""
+
+    @property
+    def ring_ranks(self) -> int:
+        """Ranks of cp over which K and V go, once heads are exchanged: cp / ulysses."""
+        return self.cp // self.ulysses
 
     @property
     def world(self) -> int:

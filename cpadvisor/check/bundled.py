@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cpadvisor.check.finding import Finding
+from cpadvisor.check.methods import method_rules
 from cpadvisor.check.subject import Config
 from cpadvisor.plan.engines import find_engine
 from cpadvisor.write.edit import REMOVE
@@ -15,7 +16,7 @@ def bundled_rules(config: Config) -> Iterator[Finding]:
     if config.is_axolotl:
         return
     yield from _values(config)
-    yield from _method(config)
+    yield from method_rules(config)
     yield from _recompute(config, config.block("cpadvisor").get("recompute"))
     yield from _rank_order(config, config.block("cpadvisor").get("rank_order"))
 
@@ -33,17 +34,6 @@ def _values(config: Config) -> Iterator[Finding]:
             message = f"{key} asks for what the bundled trainer does not do: {why}"
             fix = f"write {key.rpartition('.')[2]}: {str(works).lower()}"
             yield config.find("engine-value", "error", key, message, fix, {key: works})
-
-
-def _method(config: Config) -> Iterator[Finding]:
-    method, cp = config.block("cpadvisor").get("method", "ring"), config.degree("cp")
-    ring = {"cpadvisor.method": "ring"}
-    if method not in ("ring", "none"):
-        message = f"cpadvisor.method {method!r} is none that the bundled trainer has yet"
-        yield config.find("engine-value", "error", "cpadvisor.method", message, "write ring or none", ring)
-    elif method == "none" and cp > 1:
-        message = f"cpadvisor.method none with context_parallel_size {cp}"
-        yield config.find("engine-value", "error", "cpadvisor.method", message, "write method: ring", ring)
 
 
 def _recompute(config: Config, asked: Any) -> Iterator[Finding]:

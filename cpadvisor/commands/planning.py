@@ -23,6 +23,7 @@ def request_of(args: argparse.Namespace) -> Request:
         sequence_len=args.seq,
         engine=args.engine,
         method=args.method,
+        cp_method=args.cp_method,
         nodes=args.nodes,
         nic=args.nic,
         gpus=args.gpus,

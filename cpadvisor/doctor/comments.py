@@ -23,6 +23,7 @@ PREDICTED_FROM = (
     "bf16",
     "cpadvisor.recompute",
     "cpadvisor.method",
+    "cpadvisor.ulysses_degree",
 )
 """Keys on which memory and time depend: where one changes, the prediction in the file holds no longer."""
 _PREDICTED_LINES = (("# Predicted peak: ", ""), ("# Predicted step: ", ""))

@@ -6,11 +6,9 @@ Card rows D5, L4 and D4: local length x cp is the whole on every rank alike; D2 
 from collections.abc import Iterator
 
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
-from cpadvisor.doctor.run_commands import parity_command
-from cpadvisor.doctor.run_facts import RankFacts, RunFacts
-from cpadvisor.plan.layout import Layout
-from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, ring_hop_bytes, ring_step_bytes
-from cpadvisor.units import format_bytes, format_count
+from cpadvisor.doctor.exchange_rows import exchange_rows, micro_batch_of, parity_mends
+from cpadvisor.doctor.run_facts import RunFacts
+from cpadvisor.units import format_count
 from cpadvisor.watch.events import whole
 from cpadvisor.write.edit import as_changes
 
@@ -22,7 +20,7 @@ def context_rows(facts: RunFacts) -> Iterator[Diagnosis]:
     if facts.started:
         yield _method(facts)
         yield from _local_lengths(facts)
-        yield from _ring_bytes(facts)
+        yield from exchange_rows(facts)
     yield from _transports(facts)
 
 
@@ -53,7 +51,7 @@ def _local_lengths(facts: RunFacts) -> Iterator[Diagnosis]:
     length = next((whole(rank.start, "sequence_len") for rank in facts.started), None)
     if not known or length is None:
         return
-    micro, cp = _micro_batch(facts), facts.cp
+    micro, cp = micro_batch_of(facts), facts.cp
     uneven = len(set(known.values())) > 1
     wrong = [rank for rank, tokens in known.items() if tokens * cp != length * micro]
     lengths = ", ".join(f"rank {rank} {format_count(tokens)}" for rank, tokens in known.items())
@@ -73,82 +71,9 @@ def _local_lengths(facts: RunFacts) -> Iterator[Diagnosis]:
         else "every rank holds its part",
         evidence=f"{shown}; {formula}",
         effect="tokens are trained twice or never" if uneven or wrong else None,
-        mends=_parity(facts) if uneven or wrong else (),
+        mends=parity_mends(facts) if uneven or wrong else (),
         card=("D4", *ROWS),
     )
-
-
-def _parity(facts: RunFacts) -> tuple[Mend, ...]:
-    return (Mend(text="hold it against cp 1, from the same seed", command=parity_command(facts)),)
-
-
-def _micro_batch(facts: RunFacts) -> int:
-    value = None if facts.config is None else facts.config.values.get("micro_batch_size")
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 1
-
-
-def _ring_bytes(facts: RunFacts) -> Iterator[Diagnosis]:
-    """What each rank sent in a step against the formula of the ring (plan/traffic.py)."""
-    if facts.cp == 1 or any(rank.start.get("cp_method") != "ring" for rank in facts.started):
-        return
-    sent = {rank.rank: rank.ring[-1] for rank in facts.started if rank.ring}
-    expected = expected_ring_bytes(facts, facts.started[0])
-    if not sent or expected is None:
-        if facts.view.step:
-            why = "the trainer did not tell what it sent" if not sent else _why_not_expected(facts)
-            yield Diagnosis(rule="ring-bytes", severity="note", title="bytes round the ring", evidence=why, card=ROWS)
-        return
-    wrong = {rank: int(event["bytes"]) for rank, event in sent.items() if event["bytes"] != expected}
-    first = next(iter(wrong or {rank: int(event["bytes"]) for rank, event in sent.items()}))
-    count = int(sent[first]["bytes"])
-    seen = (
-        f"rank {first} sent {format_bytes(count)} ({count:,} bytes) in {sent[first].get('count')} hops of step "
-        f"{sent[first].get('step')}; the ring's formula gives {format_bytes(expected)} ({expected:,} bytes)"
-    )
-    yield Diagnosis(
-        rule="ring-bytes",
-        severity="error" if wrong else "ok",
-        title="K and V do not go round the whole ring" if wrong else f"K and V go round the ring on {len(sent)} ranks",
-        evidence=seen,
-        effect="some queries never meet some keys: attention is wrong without any error" if wrong else None,
-        mends=_parity(facts) if wrong else (),
-        card=ROWS,
-    )
-
-
-def _why_not_expected(facts: RunFacts) -> str:
-    is_known = facts.config is not None and facts.config.model is not None
-    return "the trainer told its length or its recomputation otherwise" if is_known else "the model is not known here"
-
-
-def expected_ring_bytes(facts: RunFacts, rank: RankFacts) -> int | None:
-    """Bytes that a rank of this run sends in one optimizer step; None where that follows from nothing that is known."""
-    model = None if facts.config is None else facts.config.model
-    length, recomputed = whole(rank.start, "sequence_len"), _recomputed_layers(rank)
-    if facts.config is None or model is None or length is None or recomputed is None:
-        return None
-    width = FLOAT32_BYTES if rank.start.get("device") == "cpu" else BF16_BYTES
-    layout = Layout(cp=facts.cp, tp=int(facts.record.layout.get("tp", 1)))
-    hop = _micro_batch(facts) * ring_hop_bytes(
-        tokens=length, kv_heads=model.kv_heads, head_dim=model.head_dim, layout=layout, width=width
-    )
-    batches = facts.config.values.get("gradient_accumulation_steps", 1)
-    return ring_step_bytes(
-        hop=hop,
-        gradient_hop=hop * FLOAT32_BYTES // width,
-        cp=facts.cp,
-        layers=model.layers,
-        recomputed_layers=recomputed,
-        micro_batches=batches if isinstance(batches, int) else 1,
-    )
-
-
-def _recomputed_layers(rank: RankFacts) -> int | None:
-    """Layers that repeat their forward pass, and with it its hops; None where that was told in another shape."""
-    told = rank.start.get("recompute")
-    if not isinstance(told, dict):
-        return 0 if told is None else None
-    return whole(told, "full") if "full" in told else 0
 
 
 def _transports(facts: RunFacts) -> Iterator[Diagnosis]:

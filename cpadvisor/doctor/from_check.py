@@ -56,6 +56,7 @@ CARD = {
     "cp-block": ("D5", "D4"),
     "cp-balance": ("D5",),
     "engine-value.cpadvisor.method": ("D5",),
+    "engine-value.cpadvisor.ulysses_degree": ("D5",),
     "key-unknown.context_parallel_size": ("D5",),
 }
 """Rows of the card by rule; the longest name that fits counts."""

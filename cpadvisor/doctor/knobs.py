@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cpadvisor.check.methods import way_changes
 from cpadvisor.doctor.diagnosis import Mend
-from cpadvisor.doctor.situation import Situation, peak_of, plan_command, syncs_each_batch
+from cpadvisor.doctor.situation import Situation, peak_of, plan_command, syncs_each_batch, way_of
 from cpadvisor.plan.advice import MemoryEstimate, StepEstimate
 from cpadvisor.plan.candidate import Candidate
-from cpadvisor.plan.engines import cp_method, ulysses_degree
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.links import group_links
+from cpadvisor.plan.methods import Way, fitting_way, selected_degree, selected_method
 from cpadvisor.plan.placement import rank_order
 from cpadvisor.plan.rules import broken
 from cpadvisor.plan.step_time import estimate_step
@@ -46,8 +47,9 @@ class Turned:
     @property
     def step(self) -> StepEstimate:
         """The step that it would take."""
-        links = group_links(self.situation.problem.fabric, self.candidate.layout, self.order)
-        return estimate_step(self.candidate, links)
+        candidate = self.candidate
+        links = group_links(self.situation.problem.fabric, candidate.layout, self.order, ulysses=candidate.ulysses)
+        return estimate_step(candidate, links)
 
     def turn(self, words: str, changes: Mapping[str, Any], **fields: Any) -> "Turned":
         """The same with one more knob turned; `fields` are those of the candidate."""
@@ -228,10 +230,10 @@ def cp_changes(situation: Situation, layout: Layout) -> dict[str, Any]:
     for key in ("ulysses_size", "ring_size"):
         if key in block:
             changes[f"context_parallel.{key}"] = REMOVE
-    if block.get("backend") == "ulysses" and _ulysses(situation, layout) < layout.cp:
+    if block.get("backend") == "ulysses" and _way(situation, layout).ulysses < layout.cp:
         changes["context_parallel.backend"] = "usp"
-    if layout.cp > 1 and config.block("cpadvisor").get("method") == "none":
-        changes["cpadvisor.method"] = "ring"
+    if not config.is_axolotl:
+        changes |= way_changes(config.block("cpadvisor"), _way(situation, layout), config, layout)
     if config.block("cpadvisor").get("rank_order"):
         changes["cpadvisor.rank_order"] = list(_best_order(situation, layout))
     return changes
@@ -239,14 +241,17 @@ def cp_changes(situation: Situation, layout: Layout) -> dict[str, Any]:
 
 def cp_fields(situation: Situation, layout: Layout) -> dict[str, Any]:
     """The same for the candidate."""
-    ulysses = _ulysses(situation, layout)
-    method = cp_method(situation.problem.engine, layout, ulysses=ulysses)
-    return {"layout": layout, "ulysses": ulysses, "cp_method": method}
+    way = _way(situation, layout)
+    return {"layout": layout, "ulysses": way.ulysses, "cp_method": way.method}
 
 
-def _ulysses(situation: Situation, layout: Layout) -> int:
-    problem = situation.problem
-    return ulysses_degree(problem.engine, problem.model, layout, gpus_per_node=problem.gpus)
+def _way(situation: Situation, layout: Layout) -> Way:
+    """How another layout splits attention: by the file's method where that runs it, or as axolotl chooses."""
+    problem, config = situation.problem, situation.config
+    if not config.is_axolotl:
+        return fitting_way(way_of(config, problem, layout), problem.model, layout)
+    degree = selected_degree(problem.model, layout, gpus_per_node=problem.gpus)
+    return Way(method=selected_method(layout, ulysses=degree), ulysses=degree)
 
 
 def _best_order(situation: Situation, layout: Layout) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.links import ASSUMED_NIC_BYTES_PER_S, GroupLink, group_links
 from cpadvisor.plan.placement import rank_order
 from cpadvisor.plan.rules import broken
-from cpadvisor.plan.step_time import cp_term
+from cpadvisor.plan.step_time import Links, cp_term
 from cpadvisor.units import format_bytes, format_percent, format_rate, format_seconds
 from cpadvisor.write.edit import Change
 
@@ -71,7 +71,15 @@ def _title(link: GroupLink, *, bad: bool, waits: float) -> str:
 
 
 def _link(situation: Situation) -> GroupLink:
-    return situation.links["cp_ring" if situation.candidate.cp_method == "ring" else "cp"]
+    return _slowest(situation, situation.links)
+
+
+def _slowest(situation: Situation, links: Links) -> GroupLink:
+    """Of the paths that the method takes: the ring's, those of exchanged heads, or a collective's over all of cp."""
+    candidate = situation.candidate
+    names = ["cp_ring"] if candidate.ring_ranks > 1 else []
+    names += ["cp_heads"] if candidate.ulysses > 1 and candidate.engine.cp_methods else []
+    return min((links[name] for name in names or ["cp"]), key=lambda link: link.bytes_per_s)
 
 
 def _path(situation: Situation, link: GroupLink) -> str:
@@ -81,16 +89,20 @@ def _path(situation: Situation, link: GroupLink) -> str:
 
 
 def _hop(situation: Situation, link: GroupLink) -> str:
-    """One exchange, beside what is computed meanwhile."""
-    candidate = situation.candidate
-    if candidate.cp_method != "ring":
+    """One exchange of each kind, beside what is computed meanwhile."""
+    candidate, links = situation.candidate, situation.links
+    told: list[str] = []
+    if candidate.ring_ranks > 1:
+        size, hop = traffic.hop_bytes(candidate), links["cp_ring"]
+        chunk = layer_seconds(candidate).attention_forward / candidate.ring_ranks
+        took = format_seconds(hop.exchange(size))
+        told.append(f"a hop of {format_bytes(size)} takes {took} beside {format_seconds(chunk)} of attention")
+    if candidate.ulysses > 1 or candidate.ring_ranks == 1:
         moved = traffic.ulysses_bytes(candidate) if candidate.ulysses > 1 else traffic.gathered_kv_bytes(candidate)
-        took = format_seconds(link.gather(moved))
-        return f"an exchange of {format_bytes(moved)} takes {took}, and nothing hides it"
-    size = traffic.hop_bytes(candidate)
-    chunk = layer_seconds(candidate).attention_forward / candidate.layout.cp
-    took = format_seconds(link.exchange(size))
-    return f"a hop of {format_bytes(size)} takes {took} beside {format_seconds(chunk)} of attention"
+        group = links["cp_heads"] if candidate.ulysses > 1 and candidate.engine.cp_methods else link
+        took = format_seconds(group.gather(moved))
+        told.append(f"an exchange of {format_bytes(moved)} takes {took}, and nothing hides it")
+    return "; ".join(told)
 
 
 def _waiting(situation: Situation) -> float:
@@ -113,8 +125,8 @@ def _better_order(situation: Situation, link: GroupLink) -> Mend | None:
     """The GPUs in the order in which no hop is slower than it has to be."""
     layout = situation.candidate.layout
     order = rank_order(situation.problem.fabric.node, layout)
-    other = group_links(situation.problem.fabric, layout, order)
-    best = other["cp_ring" if situation.candidate.cp_method == "ring" else "cp"]
+    other = group_links(situation.problem.fabric, layout, order, ulysses=situation.candidate.ulysses)
+    best = _slowest(situation, other)
     if best.bytes_per_s <= link.bytes_per_s:
         return None
     names = ",".join(map(str, order))

@@ -13,11 +13,14 @@ from cpadvisor.check.subject import Config
 from cpadvisor.errors import ConfigError
 from cpadvisor.rundir import CONFIG_FILE
 from cpadvisor.runrecord import RunRecord, read_record, user_config
-from cpadvisor.watch.events import EventFile, number, whole
+from cpadvisor.watch.events import EventFile, number, text, whole
 from cpadvisor.watch.monitor import Monitor
 from cpadvisor.watch.series import Series
 from cpadvisor.watch.view import Points, RunView
 from runtime.telemetry import events_path
+
+RING = "send_recv"
+"""The operation by which K and V go round a ring."""
 
 MAX_LOG_BYTES = 16 << 20
 """Of one rank's NCCL log: transports are told when ranks first meet, which is at its beginning."""
@@ -35,8 +38,8 @@ class RankFacts:
     rank: int
     start: Mapping[str, Any] = field(default_factory=lambda: dict[str, Any]())
     """The newest `start` event."""
-    ring: tuple[Mapping[str, Any], ...] = ()
-    """`nccl` events of the group cp since then, one a step."""
+    exchanges: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: dict[str, Mapping[str, Any]]())
+    """The newest `nccl` event of the group cp since then, by operation: `send_recv` for a ring."""
     warnings: Mapping[str, str] = field(default_factory=lambda: dict[str, str]())
     """Rule to message, of the newest process."""
     out_of_memory: Mapping[str, Any] | None = None
@@ -93,7 +96,7 @@ def read_facts(run_dir: Path, view: RunView | None) -> RunFacts:
 
 def _read_rank(run_dir: Path, rank: int) -> RankFacts:
     start: Mapping[str, Any] = {}
-    ring: list[Mapping[str, Any]] = []
+    exchanges: dict[str, Mapping[str, Any]] = {}
     warnings: dict[str, str] = {}
     lack: Mapping[str, Any] | None = None
     norms = Series()
@@ -105,9 +108,9 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
             warnings = {}
         announced = kind == "process" or (announced and kind != "start")
         if kind == "start":
-            start, ring, lack = event, [], None
+            start, exchanges, lack = event, {}, None
         elif kind == "nccl" and event.get("group") == "cp" and whole(event, "bytes") is not None:
-            ring.append(event)
+            exchanges[text(event, "op") or RING] = event
         elif kind == "warning":
             warnings[str(event.get("rule", "warning"))] = str(event.get("message", "a warning without a text"))
         elif kind == "out_of_memory":
@@ -118,7 +121,7 @@ def _read_rank(run_dir: Path, rank: int) -> RankFacts:
     return RankFacts(
         rank=rank,
         start=start,
-        ring=tuple(ring),
+        exchanges=exchanges,
         warnings=warnings,
         out_of_memory=lack,
         grad_norm=norms.points(),

@@ -12,10 +12,11 @@ from cpadvisor.model import ModelSpec
 from cpadvisor.node import Gpu, Node
 from cpadvisor.plan.advice import MemoryEstimate, StepEstimate
 from cpadvisor.plan.candidate import Candidate
-from cpadvisor.plan.engines import cp_method, find_engine, ulysses_degree
+from cpadvisor.plan.engines import find_engine
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.links import group_links
 from cpadvisor.plan.memory import estimate_memory
+from cpadvisor.plan.methods import Way, asked_way, selected_degree, selected_method
 from cpadvisor.plan.problem import Problem, survey
 from cpadvisor.plan.step_time import Links, estimate_step
 from cpadvisor.plan.workload import Workload
@@ -44,7 +45,8 @@ class Situation:
     @property
     def links(self) -> Links:
         """The path of each kind of group."""
-        return group_links(self.problem.fabric, self.candidate.layout, self.order)
+        candidate = self.candidate
+        return group_links(self.problem.fabric, candidate.layout, self.order, ulysses=candidate.ulysses)
 
     @property
     def memory(self) -> MemoryEstimate:
@@ -173,7 +175,7 @@ def _order(config: Config, machine: Node, local: int) -> tuple[int, ...]:
 def candidate_of(config: Config, problem: Problem, layout: Layout) -> Candidate:
     """What memory and time are functions of, as the file has it."""
     engine, model = find_engine(config.engine), problem.model
-    ulysses = _ulysses(config, problem, layout)
+    way = way_of(config, problem, layout)
     return Candidate(
         model=model,
         engine=engine,
@@ -181,8 +183,8 @@ def candidate_of(config: Config, problem: Problem, layout: Layout) -> Candidate:
         layout=layout,
         sequence_len=problem.workload.sequence_len,
         recompute=_recompute(config, model),
-        cp_method=_method(config, layout, ulysses=ulysses),
-        ulysses=ulysses,
+        cp_method=way.method,
+        ulysses=way.ulysses,
         micro_batch=_whole(config, "micro_batch_size"),
         accumulation=_whole(config, "gradient_accumulation_steps"),
         defers_reduction=config.is_axolotl and not syncs_each_batch(config),
@@ -214,9 +216,17 @@ def _recompute(config: Config, model: ModelSpec) -> str:
     return "none"
 
 
+def way_of(config: Config, problem: Problem, layout: Layout) -> Way:
+    """How K and V meet the queries in this file: as its block says, and where axolotl chooses, as that would."""
+    if not config.is_axolotl:
+        return asked_way(config.block("cpadvisor"), problem.model, layout)
+    ulysses = _ulysses(config, problem, layout)
+    return Way(method=_method(config, layout, ulysses=ulysses), ulysses=ulysses)
+
+
 def _ulysses(config: Config, problem: Problem, layout: Layout) -> int:
-    """Ranks that exchange heads: what the block says, else what the engine chooses."""
-    block = config.block("context_parallel") if config.is_axolotl else {}
+    """Ranks that exchange heads: what the block says, else what axolotl chooses."""
+    block = config.block("context_parallel")
     asked, backend = block.get("ulysses_size"), block.get("backend", "auto")
     if backend == "ring":
         return 1
@@ -224,12 +234,12 @@ def _ulysses(config: Config, problem: Problem, layout: Layout) -> int:
         return asked
     if backend == "ulysses":
         return layout.cp
-    return ulysses_degree(find_engine(config.engine), problem.model, layout, gpus_per_node=problem.gpus)
+    return selected_degree(problem.model, layout, gpus_per_node=problem.gpus)
 
 
 def _method(config: Config, layout: Layout, *, ulysses: int) -> str:
     block = config.block("context_parallel")
-    if layout.cp > 1 and config.is_axolotl and block.get("backend") == "ring":
+    if layout.cp > 1 and block.get("backend") == "ring":
         travels = block.get("load_balance") in METHODS or block.get("rotate_method") in METHODS
         return "ring" if travels else "allgather"
-    return cp_method(find_engine(config.engine), layout, ulysses=ulysses)
+    return selected_method(layout, ulysses=ulysses)

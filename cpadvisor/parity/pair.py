@@ -133,6 +133,8 @@ def _whole(job: JobFile, cp: int, recompute: str | None) -> Iterator[Change]:
     yield Change(key=SIZE_KEYS["cp"], value=1)
     if "method" in job.own:
         yield Change(key="cpadvisor.method", value="none")
+    if "ulysses_degree" in job.own:
+        yield Change(key="cpadvisor.ulysses_degree", value=REMOVE)
     if job.rank_order is not None:
         yield Change(key="cpadvisor.rank_order", value=list(job.rank_order[::cp]))
     if recompute is not None and isinstance(job.own.get("recompute"), dict):

@@ -7,6 +7,9 @@ from typing import Any
 
 from runtime.telemetry import EventReader, events_path
 
+RING = "send_recv"
+"""The operation by which K and V go round a ring."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankReading:
@@ -66,13 +69,17 @@ def _read_rank(directory: Path, rank: int) -> RankReading:
 
 
 def _ring_bytes(events: list[dict[str, Any]]) -> dict[int, int]:
-    """Each step has one `nccl` event of group cp; one that does not name its step counts in its order."""
-    told = [event for event in events if event["kind"] == "nccl" and event.get("group") == "cp"]
+    """Each step has one `nccl` event of group cp and a ring; one that does not name its step counts in its order."""
+    told = [event for event in events if event["kind"] == "nccl" and event.get("group") == "cp" and _is_ring(event)]
     return {
         _whole(event.get("step")) or place: event["bytes"]
         for place, event in enumerate(told, start=1)
         if type(event.get("bytes")) is int
     }
+
+
+def _is_ring(event: Mapping[str, Any]) -> bool:
+    return event.get("op", RING) == RING
 
 
 def _number(value: object) -> float | None:

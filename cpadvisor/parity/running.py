@@ -18,7 +18,8 @@ from cpadvisor.parity.readings import Reading, read_run
 from cpadvisor.parity.room import model_of, whole_number
 from cpadvisor.parity.verdict import Verdict, judge
 from cpadvisor.plan.layout import Layout
-from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, ring_hop_bytes, ring_step_bytes
+from cpadvisor.plan.methods import asked_way
+from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, rank_step_bytes
 from cpadvisor.rundir import shell_name, state_root, write_atomically
 from cpadvisor.watch.view import RunView
 
@@ -166,25 +167,27 @@ def _config(job: JobFile, cp: int, text: str) -> Path:
     return path
 
 
-def expected_bytes(pair: Pair, parallel: Reading) -> int | None:
-    """What each rank has to send round its ring in a step; None where the model's shape is not known."""
+def expected_bytes(pair: Pair, parallel: Reading) -> tuple[int, ...] | None:
+    """What each rank has to send round its ring in a step; None without a ring or the model's shape."""
     try:
         model = model_of(pair.job)
     except ModelError:
         return None
-    width = BF16_BYTES if parallel.on_gpu else FLOAT32_BYTES
-    hop = whole_number(pair.job, "micro_batch_size") * ring_hop_bytes(
-        tokens=pair.sequence_len,
-        kv_heads=model.kv_heads,
-        head_dim=model.head_dim,
-        layout=Layout(cp=pair.cp),
-        width=width,
-    )
-    return ring_step_bytes(
-        hop=hop,
-        gradient_hop=hop * FLOAT32_BYTES // width,
-        cp=pair.cp,
-        layers=model.layers,
-        recomputed_layers=parallel.ranks[0].recomputed_layers,
-        micro_batches=whole_number(pair.job, "gradient_accumulation_steps"),
+    layout = Layout(cp=pair.cp)
+    way = asked_way(pair.job.own, model, layout)
+    if way.method not in ("ring", "usp"):
+        return None
+    return tuple(
+        rank_step_bytes(
+            model,
+            layout,
+            rank=rank.rank,
+            tokens=pair.sequence_len,
+            ulysses=way.ulysses,
+            width=BF16_BYTES if parallel.on_gpu else FLOAT32_BYTES,
+            micro_batch=whole_number(pair.job, "micro_batch_size"),
+            micro_batches=whole_number(pair.job, "gradient_accumulation_steps"),
+            recomputed_layers=rank.recomputed_layers,
+        )
+        for rank in parallel.ranks
     )

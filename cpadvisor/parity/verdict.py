@@ -6,7 +6,7 @@ beyond rounding is a fault, and rounding is what the tolerances allow.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cpadvisor.parity.readings import RankReading, Reading
@@ -120,7 +120,7 @@ def relative(whole: float | None, parallel: float | None) -> float | None:
     return abs(parallel - whole) / (abs(whole) or 1.0)
 
 
-def judge(whole: Reading, parallel: Reading, *, steps: int, step_bytes: int | None) -> Verdict:
+def judge(whole: Reading, parallel: Reading, *, steps: int, step_bytes: Sequence[int] | None) -> Verdict:
     """Compare a run at cp 1 with one at cp n. `step_bytes` is what each rank has to send in a step; None is unknown."""
     tolerance = BFLOAT16 if parallel.on_gpu else FLOAT32
     pairs = tuple(_pairs(whole.ranks[0], parallel, steps))
@@ -187,21 +187,31 @@ def _split(parallel: Reading) -> Check:
     return Check(name="split", outcome="passed", evidence=evidence)
 
 
-def _traffic(parallel: Reading, steps: int, step_bytes: int | None) -> Check:
-    """Whether each rank sent in every step what the formula of the planner asks for."""
+def _traffic(parallel: Reading, steps: int, step_bytes: Sequence[int] | None) -> Check:
+    """Whether each rank sent in every step what the formula of the planner asks of its place in the ring."""
+    method = parallel.ranks[0].method
+    if method not in (None, "none", "ring", "usp"):
+        return Check(name="traffic", outcome="not seen", evidence=f"{method} moves K and V in collectives, not by hops")
     told = [rank for rank in parallel.ranks if len(rank.sent_bytes) >= steps]
     if step_bytes is None or len(told) < len(parallel.ranks):
         mute = [rank.rank for rank in parallel.ranks if rank not in told]
         why = f"{_ranks(mute)} did not say what the ring carried" if mute else "the model's shape is not known here"
         return Check(name="traffic", outcome="not seen", evidence=why)
     for step in range(1, steps + 1):
-        off = [rank.rank for rank in told if rank.sent_bytes.get(step) != step_bytes]
+        off = [rank for rank in told if rank.sent_bytes.get(step) != step_bytes[rank.rank]]
         if off:
-            sent = told[off[0]].sent_bytes.get(step, 0)
-            evidence = f"step {step}: {_ranks(off)} sent {format_bytes(sent)} of {format_bytes(step_bytes)}"
+            sent, wanted = off[0].sent_bytes.get(step, 0), step_bytes[off[0].rank]
+            named = _ranks([rank.rank for rank in off])
+            evidence = f"step {step}: {named} sent {format_bytes(sent)} of {format_bytes(wanted)}"
             return Check(name="traffic", outcome="failed", evidence=evidence)
-    evidence = f"{format_bytes(step_bytes)} a step from every rank, as the formula has it"
+    evidence = f"{_range(step_bytes)} a step from every rank, as the formula has it"
     return Check(name="traffic", outcome="passed", evidence=evidence)
+
+
+def _range(sizes: Sequence[int]) -> str:
+    """`512 KiB`, or `512 KiB to 640 KiB` where a rank's bytes depend on its place."""
+    low, high = format_bytes(min(sizes)), format_bytes(max(sizes))
+    return low if low == high else f"{low} to {high}"
 
 
 def _values(name: str, pairs: tuple[StepPair, ...], tolerance: Tolerance) -> Check:

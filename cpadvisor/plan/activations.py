@@ -5,9 +5,10 @@ formula leaves out a norm's 4 bytes and shared rotary tables. A width c is 2 byt
 and 4 in float32.
 """
 
-from cpadvisor.plan.candidate import Candidate
+from collections.abc import Mapping
 
-FLOAT32_BYTES = 4
+from cpadvisor.plan.candidate import Candidate
+from cpadvisor.plan.traffic import FLOAT32_BYTES, spread_kv_size
 
 
 def layer_token_bytes(candidate: Candidate) -> float:
@@ -71,20 +72,44 @@ def attention_token_bytes(candidate: Candidate) -> float:
 
 
 def cp_buffer_bytes(candidate: Candidate) -> int:
-    """What context parallelism itself holds on a rank while one layer's backward runs.
+    """What context parallelism itself holds on a rank while one layer's backward runs: the sum of `cp_buffers`.
 
-    Ring: two K/V shards in flight and two of dK/dV in float32, (2 x 2c + 2 x 2 x 4) x kv a token; Llama-3.1-8B in bf16
-    24,576 bytes a local token. All-gather: K, V, dK and dV of the gathered length. Ulysses: what is sent and what is
-    received of q, k, v and the output.
+    An engine that chooses for itself has a ring's K/V shards in flight and their float32 gradients, all-gather's K, V,
+    dK and dV of the gathered length, and what heads send and receive.
     """
-    model, width = candidate.model, candidate.compute_bytes
-    layout, tokens = candidate.layout, candidate.local_tokens
-    kv, q = model.kv_size / layout.tp, model.q_size / layout.tp
-    if layout.cp == 1:
+    if candidate.layout.cp == 1:
         return 0
+    if candidate.engine.cp_methods:
+        return int(candidate.local_tokens * sum(cp_buffers(candidate).values()))
+    model, width, tokens = candidate.model, candidate.compute_bytes, candidate.local_tokens
+    kv, q = model.kv_size / candidate.layout.tp, model.q_size / candidate.layout.tp
     if candidate.cp_method == "ring":
         return int(tokens * kv * (4 * width + 4 * FLOAT32_BYTES))
-    rest = layout.cp // candidate.ulysses
+    rest = candidate.layout.cp // candidate.ulysses
     exchanged = tokens * 2 * width * (2 * q + 2 * kv) if candidate.ulysses > 1 else 0.0
     gathered = tokens * rest * 4 * width * kv if rest > 1 else 0.0
     return int(exchanged + gathered)
+
+
+def cp_buffers(candidate: Candidate) -> Mapping[str, float]:
+    """The bundled trainer's buffers by name, in bytes a local token. A pair is of K and V, or of dK and dV: 2 x kv.
+
+    Ring: two pairs received, two on their way home, and with more than two ranks a float32 pair that sums. Gathered:
+    one pair of the whole length, the kernel's gradients of it and their float32 copy. Heads: q, k, v and the output as
+    sent and as received. Llama-3.1-8B in bf16: 16,384 for a ring of two and 24,576 for one of more, 16,384 a rank of cp
+    for all-gather, 40,960 for heads.
+    """
+    width = candidate.compute_bytes
+    pair = 2 * spread_kv_size(candidate)
+    found: dict[str, float] = {}
+    if candidate.ring_ranks > 1:
+        found["received"] = 2 * width * pair
+        found["returning"] = 2 * width * pair
+    if candidate.ring_ranks > 2:
+        found["sums"] = FLOAT32_BYTES * pair
+    if candidate.cp_method == "allgather":
+        found["gathered"] = candidate.layout.cp * width * pair
+        found["gathered_gradients"] = candidate.layout.cp * (width + FLOAT32_BYTES) * pair
+    if candidate.ulysses > 1:
+        found["exchanged"] = 2 * width * (2 * candidate.model.q_size / candidate.layout.tp + pair)
+    return found

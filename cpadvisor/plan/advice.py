@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpadvisor.plan.layout import Layout
+from cpadvisor.plan.methods import way_label
+from cpadvisor.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,19 @@ class StepEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MethodCost:
+    """One method of context parallelism for a layout, at its best: what it costs, or why it is out."""
+
+    method: str
+    ulysses: int = 1
+    """Ranks that exchange heads."""
+    step_s: float | None = None
+    """None where it does not start or fit."""
+    why: str | None = None
+    """Why not; None where it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One layout that starts and fits, with what it is expected to cost."""
 
@@ -67,6 +82,29 @@ class Plan:
     mfu: float
     groups: Mapping[str, tuple[tuple[int, ...], ...]]
     warnings: tuple[str, ...] = ()
+    ulysses: int = 1
+    """Ranks of cp that exchange heads."""
+    methods: tuple[MethodCost, ...] = ()
+    """The chosen method first, then the others by their step, then those that are out; empty where there is one."""
+
+    @property
+    def cp_label(self) -> str:
+        """The method in a word: `ring`, or `usp 4×2` for heads over 4 ranks and K and V round 2."""
+        return way_label(self.cp_method, cp=self.layout.cp, ulysses=self.ulysses)
+
+    @property
+    def method_words(self) -> str:
+        """`ulysses 1.18 s a step against ring 1.21 s; no usp: …`; empty where there is no other method."""
+        told = [
+            f"{way_label(one.method, cp=self.layout.cp, ulysses=one.ulysses)} {format_seconds(one.step_s)}"
+            for one in self.methods
+            if one.step_s is not None
+        ]
+        out = [f"no {one.method}: {one.why}" for one in self.methods if one.why is not None]
+        if not told:
+            return ""
+        others = f" against {', '.join(told[1:])}" if told[1:] else ""
+        return "; ".join([f"{told[0]} a step{others}", *out])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ class Candidate:
     """One of the engine's policies, the same for every layer."""
     cp_method: str = "none"
     ulysses: int = 1
-    """Ranks of cp that exchange heads; the other cp / ulysses exchange K and V."""
+    """Ranks of cp that exchange heads, neighbours; the other cp / ulysses exchange K and V."""
     micro_batch: int = 1
     accumulation: int = 1
     defers_reduction: bool = False
@@ -32,6 +32,15 @@ class Candidate:
     def compute_bytes(self) -> int:
         """Width of activations and gathered parameters: 4 in float32, 2 in bf16."""
         return 4 if self.gpu.precision == "fp32" else 2
+
+    @property
+    def ring_ranks(self) -> int:
+        """Ranks from one to the next of which K and V travel: cp for a ring, cp / ulysses for usp, otherwise 1.
+
+        An engine that chooses for itself gathers them in its usp.
+        """
+        travels = self.cp_method == "ring" or (self.cp_method == "usp" and "usp" in self.engine.cp_methods)
+        return self.layout.cp // self.ulysses if travels else 1
 
     @property
     def sequence_share(self) -> int:

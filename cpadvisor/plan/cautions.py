@@ -54,7 +54,7 @@ def _about_length(candidate: Candidate) -> list[str]:
 
 def _about_links(problem: Problem, candidate: Candidate, links: Links) -> list[str]:
     found: list[str] = []
-    layout, ring = candidate.layout, links["cp_ring" if candidate.cp_method == "ring" else "cp"]
+    layout, ring = candidate.layout, links["cp_ring" if candidate.ring_ranks == candidate.layout.cp else "cp"]
     if layout.cp > 1 and ring.crosses_nodes:
         rate = format_rate(ring.bytes_per_s)
         found.append(f"the cp group of {layout.cp} spans nodes: each hop is held to {rate} (card T3, T4)")

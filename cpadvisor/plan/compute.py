@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cpadvisor.plan.activations import layer_token_bytes
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import FA2_FLOPS_PER_S
+from cpadvisor.plan.traffic import BACKWARD_EXCHANGES
 
 REFERENCE_INTENSITY = 125.0
 """Attention FLOP/s over memory bytes/s of an H200 (600e12 / 4.8e12), on which the two lengths below were measured."""
@@ -16,6 +17,8 @@ KERNEL_HALF_TOKENS = 700
 CHUNK_HALF_TOKENS = 1600
 """Chunk at which a ring reaches half the whole kernel's rate, merge and smaller kernels together: 0.66, 0.84, 0.92,
 0.95 and 0.98 of ideal at chunks of 4K to 64K (a plain zigzag ring on 2 x H200)."""
+GATHERED_HALF_TOKENS = 700
+"""The same for gathered K and V, which nothing merges: the whole kernel on shorter queries. An estimate."""
 
 HEAD_64_SHARES = (0.75, 0.785)
 """Rates of heads of 64 over those of 128, forward and backward: cuDNN on H200, 32,768 tokens, 461 of 613 and 417 of
@@ -34,6 +37,7 @@ what stays in cache. An estimate."""
 FORWARD_LAUNCHES = 25
 BACKWARD_LAUNCHES = 45
 RING_STEP_LAUNCHES = 8
+EXCHANGE_LAUNCHES = 8
 LAUNCH_S = 6e-6
 """Kernels a layer and the host's time for each, eager. An estimate: it matters for small models and short sequences."""
 
@@ -123,7 +127,8 @@ def attention_efficiency(candidate: Candidate) -> float:
     share = candidate.sequence_len / (candidate.sequence_len + KERNEL_HALF_TOKENS * intensity)
     if candidate.layout.cp > candidate.ulysses:
         chunk = candidate.sequence_share * candidate.ulysses
-        share *= chunk / (chunk + CHUNK_HALF_TOKENS * intensity)
+        merges = candidate.ring_ranks > 1 or candidate.engine.merges_gathered
+        share *= chunk / (chunk + (CHUNK_HALF_TOKENS if merges else GATHERED_HALF_TOKENS) * intensity)
     return share
 
 
@@ -153,6 +158,8 @@ def launch_seconds(candidate: Candidate) -> float:
     launches = FORWARD_LAUNCHES + BACKWARD_LAUNCHES
     if candidate.recompute != "none":
         launches += FORWARD_LAUNCHES
-    if candidate.cp_method == "ring":
-        launches += 2 * candidate.layout.cp * RING_STEP_LAUNCHES
+    if candidate.ring_ranks > 1:
+        launches += 2 * candidate.ring_ranks * RING_STEP_LAUNCHES
+    if candidate.engine.cp_methods and candidate.cp_method in ("allgather", "ulysses", "usp"):
+        launches += (1 + BACKWARD_EXCHANGES) * EXCHANGE_LAUNCHES
     return launches * LAUNCH_S

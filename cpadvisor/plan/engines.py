@@ -8,8 +8,6 @@ accelerate 1.15.0, axolotl-ringmaster 0.2.7).
 from dataclasses import dataclass
 
 from cpadvisor.errors import UsageError
-from cpadvisor.model import ModelSpec
-from cpadvisor.plan.layout import Layout, divisors
 
 FA2_FLOPS_PER_S = 330e12
 """Flash-attention 2 issues Ampere's matrix instructions, so it stays near this on newer products:
@@ -33,8 +31,11 @@ class Engine:
     """Pads a length that does not split; otherwise zigzag needs 2 x cp equal chunks."""
     always_fsdp: bool
     """Wraps even a group of one in FSDP, so that the compute-precision copy is a layer's, not the model's."""
-    ring: bool
-    """Zigzag ring over all of cp; otherwise all-to-all over heads as far as they divide, all-gather over the rest."""
+    cp_methods: tuple[str, ...]
+    """Methods of context parallelism that its config can ask for. Empty where its own selector decides: all-to-all
+    over heads as far as they divide, all-gather over the rest."""
+    merges_gathered: bool
+    """Attends to gathered K and V chunk by chunk, with merges, as torch's own ring does; otherwise in one piece."""
     recompute_policies: tuple[str, ...]
     """Fastest first."""
     reduce_bytes: int
@@ -69,7 +70,8 @@ CPADVISOR = Engine(
     tp_with_tied_embeddings=True,
     pads_sequence=False,
     always_fsdp=True,
-    ring=True,
+    cp_methods=("ring", "allgather", "ulysses", "usp"),
+    merges_gathered=False,
     recompute_policies=("none", "attention_saved", "full"),
     reduce_bytes=4,
     accumulated_gradient_bytes=0,
@@ -98,7 +100,8 @@ AXOLOTL_021 = Engine(
     tp_with_tied_embeddings=False,  # axolotl loaders/utils.py:139-148
     pads_sequence=True,  # ringmaster/shard.py:34
     always_fsdp=False,
-    ring=False,
+    cp_methods=(),
+    merges_gathered=True,
     recompute_policies=("none", "full"),
     reduce_bytes=2,  # accelerate FSDP2 with bf16: true sets reduce_dtype to bf16
     accumulated_gradient_bytes=2,  # accelerate no_sync keeps them whole, in the reduce dtype
@@ -122,7 +125,8 @@ AXOLOTL_020 = Engine(
     tp_with_tied_embeddings=False,
     pads_sequence=True,
     always_fsdp=False,
-    ring=False,
+    cp_methods=(),
+    merges_gathered=True,
     recompute_policies=("none", "full"),
     reduce_bytes=2,
     accumulated_gradient_bytes=2,
@@ -147,26 +151,3 @@ def find_engine(name: str) -> Engine:
     if name not in _ENGINES:
         raise UsageError(f"engine {name!r} is unknown; use one of {', '.join(_ENGINES)}")
     return _ENGINES[name]
-
-
-def ulysses_degree(engine: Engine, model: ModelSpec, layout: Layout, *, gpus_per_node: int) -> int:
-    """Over how many ranks heads are exchanged: the largest divisor of cp that divides the KV heads of a TP rank.
-
-    It stays within a node, as axolotl-ringmaster's selector has it (strategies/usp.py:29-90): 8 KV heads at cp 16 on
-    nodes of 8 give 8 (with 2 ranks of the rest); 2 KV heads at cp 8 give 2. A ring engine exchanges none: 1.
-    """
-    if engine.ring or layout.cp == 1:
-        return 1
-    kv_heads = max(model.kv_heads // layout.tp, 1)
-    return max(d for d in divisors(layout.cp) if kv_heads % d == 0 and d <= max(gpus_per_node, 1))
-
-
-def cp_method(engine: Engine, layout: Layout, *, ulysses: int) -> str:
-    """How K and V meet the queries: `none`, `ring`, `ulysses`, `usp` or `allgather`."""
-    if layout.cp == 1:
-        return "none"
-    if engine.ring:
-        return "ring"
-    if ulysses == layout.cp:
-        return "ulysses"
-    return "usp" if ulysses > 1 else "allgather"

@@ -6,6 +6,7 @@ slowest hop of the best tour of its members; across nodes each member drives its
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 from cpadvisor.fabric import best_ring
 from cpadvisor.hardware import GpuSpec, link_bytes_per_s
@@ -90,16 +91,31 @@ def see_fabric(node: Node, gpu: GpuSpec, nic_bytes_per_s: float | None) -> Fabri
     return Fabric(node=node, gpu=gpu, nic_bytes_per_s=nic_bytes_per_s or ASSUMED_NIC_BYTES_PER_S)
 
 
-def group_links(fabric: Fabric, layout: Layout, order: tuple[int, ...]) -> Mapping[str, GroupLink]:
-    """The link of each kind of group: `tp`, `cp_ring`, `cp`, `fsdp` (dp_shard x cp) and `dp_replicate`."""
+def group_links(fabric: Fabric, layout: Layout, order: tuple[int, ...], *, ulysses: int = 1) -> Mapping[str, GroupLink]:
+    """The link of each kind of group: `tp`, `cp`, `fsdp` (dp_shard x cp), `dp_replicate`, and those of `cp_links`."""
     rows = tuple(fabric.node.indices.index(index) for index in order)
     tp, cp = layout.tp, layout.cp
     return {
+        **cp_links(fabric, layout, order, ulysses=ulysses),
         "tp": _collective(fabric, rows, stride=1, degree=tp),
-        "cp_ring": _ring(fabric, rows, stride=tp, degree=cp),
         "cp": _collective(fabric, rows, stride=tp, degree=cp),
         "fsdp": _collective(fabric, rows, stride=tp, degree=layout.shard_group),
         "dp_replicate": _collective(fabric, rows, stride=tp * layout.shard_group, degree=layout.dp_replicate),
+    }
+
+
+def cp_links(fabric: Fabric, layout: Layout, order: tuple[int, ...], *, ulysses: int) -> Mapping[str, GroupLink]:
+    """The parts of the cp group where `ulysses` neighbours exchange heads.
+
+    `cp_heads` between those neighbours, `cp_ring` from one rank of the ring to the next, `cp_home` between any two of
+    the ring, as gradients go straight home.
+    """
+    rows = tuple(fabric.node.indices.index(index) for index in order)
+    stride, ring = layout.tp * ulysses, layout.cp // ulysses
+    return {
+        "cp_heads": _pairs(fabric, rows, stride=layout.tp, degree=ulysses),
+        "cp_ring": _ring(fabric, rows, stride=stride, degree=ring),
+        "cp_home": _pairs(fabric, rows, stride=stride, degree=ring),
     }
 
 
@@ -137,6 +153,15 @@ def _ring(fabric: Fabric, rows: tuple[int, ...], *, stride: int, degree: int) ->
         for member in range(degree)
     ]
     return _over(fabric, degree, hops)
+
+
+def _pairs(fabric: Fabric, rows: tuple[int, ...], *, stride: int, degree: int) -> GroupLink:
+    """Messages between any two members: held to the slowest pair, and across nodes to each one's own NIC."""
+    inside = _inside(fabric.gpus, stride=stride, degree=degree)
+    if inside < degree:
+        return _network(fabric, degree, rate=fabric.nic_bytes_per_s)
+    groups = _local_groups(rows, stride=stride, members=degree)
+    return _over(fabric, degree, [pair for group in groups for pair in combinations(group, 2)])
 
 
 def _collective(fabric: Fabric, rows: tuple[int, ...], *, stride: int, degree: int) -> GroupLink:

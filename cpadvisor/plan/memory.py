@@ -191,8 +191,9 @@ def _fixed_terms(candidate: Candidate) -> Terms:
 def communicators(candidate: Candidate) -> int:
     """NCCL communicators of a rank: one for the world and one for each group above one GPU.
 
-    dp_shard 2 x cp 4: the world, FSDP over 8, cp: 3.
+    dp_shard 2 x cp 4: the world, FSDP over 8, cp: 3. Where usp has a ring and exchanges heads, each has its own: 4.
     """
-    layout = candidate.layout
-    groups = (layout.world, layout.shard_group, layout.cp, layout.tp, layout.dp_replicate)
+    layout, ring = candidate.layout, candidate.ring_ranks
+    context = (ring, candidate.ulysses) if ring > 1 else (layout.cp,)
+    groups = (layout.world, layout.shard_group, *context, layout.tp, layout.dp_replicate)
     return sum(1 for size in groups if size > 1)

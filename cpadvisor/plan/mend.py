@@ -78,7 +78,7 @@ def another_engine(problem: Problem, layout: Layout) -> str | None:
     for name in (CPADVISOR.name, *ENGINES):
         if name == problem.engine.name:
             continue
-        workload = replace(problem.workload, engine=name)
+        workload = replace(problem.workload, engine=name, cp_method=None)
         other = replace(problem, workload=workload, engine=find_engine(name))
         if fits(other, layout) and broken(other, layout) is None:
             return f"use the engine {name}"

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from cpadvisor.hardware import GpuSpec
 from cpadvisor.model import ModelSpec
 from cpadvisor.node import Node
+from cpadvisor.plan.activations import cp_buffer_bytes
 from cpadvisor.plan.candidate import Candidate
-from cpadvisor.plan.engines import Engine, cp_method, find_engine, ulysses_degree
+from cpadvisor.plan.engines import Engine, find_engine
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.links import Fabric, see_fabric
+from cpadvisor.plan.methods import Way, cp_ways
 from cpadvisor.plan.workload import Workload
 
 MAX_MICRO_BATCH = 16
@@ -72,24 +74,37 @@ def batch_splits(problem: Problem, layout: Layout) -> tuple[tuple[int, int], ...
     return tuple((micro, share // micro) for micro in range(1, MAX_MICRO_BATCH + 1) if share % micro == 0)
 
 
-def candidates(problem: Problem, layout: Layout) -> tuple[Candidate, ...]:
-    """Every way to run a layout: recomputation policy x micro-batch and accumulation, lightest policy last."""
+def ways(problem: Problem, layout: Layout) -> tuple[Way, ...]:
+    """How K and V may meet the queries: every way that starts, or those of the method that is asked for."""
+    asked = problem.workload.cp_method
     return tuple(
-        _candidate(problem, layout, policy, micro, accumulation)
+        way
+        for way in cp_ways(problem.engine, problem.model, layout, gpus_per_node=problem.gpus)
+        if asked in (None, way.method) or way.method == "none"
+    )
+
+
+def candidates(problem: Problem, layout: Layout) -> tuple[Candidate, ...]:
+    """Every way to run a layout: recomputation policy x micro-batch and accumulation x method, lightest policy last."""
+    return tuple(
+        _candidate(problem, layout, policy, splits, way)
         for policy in problem.engine.recompute_policies
-        for micro, accumulation in batch_splits(problem, layout)
+        for splits in batch_splits(problem, layout)
+        for way in ways(problem, layout)
     )
 
 
 def lightest(problem: Problem, layout: Layout, *, sequence_len: int | None = None) -> Candidate:
-    """The way that needs least memory: most recomputation, smallest micro-batch."""
-    micro, accumulation = (batch_splits(problem, layout) or ((1, 1),))[0]
-    light = _candidate(problem, layout, problem.engine.recompute_policies[-1], micro, accumulation)
+    """The way that needs least memory: most recomputation, smallest micro-batch, least in flight between ranks."""
+    splits = (batch_splits(problem, layout) or ((1, 1),))[0]
+    policy = problem.engine.recompute_policies[-1]
+    possible = [_candidate(problem, layout, policy, splits, way) for way in ways(problem, layout) or (Way(),)]
+    light = min(possible, key=cp_buffer_bytes)
     return light if sequence_len is None else replace(light, sequence_len=sequence_len)
 
 
-def _candidate(problem: Problem, layout: Layout, policy: str, micro: int, accumulation: int) -> Candidate:
-    ulysses = ulysses_degree(problem.engine, problem.model, layout, gpus_per_node=problem.gpus)
+def _candidate(problem: Problem, layout: Layout, policy: str, splits: tuple[int, int], way: Way) -> Candidate:
+    micro, accumulation = splits
     return Candidate(
         model=problem.model,
         engine=problem.engine,
@@ -97,8 +112,8 @@ def _candidate(problem: Problem, layout: Layout, policy: str, micro: int, accumu
         layout=layout,
         sequence_len=problem.workload.sequence_len,
         recompute=policy,
-        cp_method=cp_method(problem.engine, layout, ulysses=ulysses),
-        ulysses=ulysses,
+        cp_method=way.method,
+        ulysses=way.ulysses,
         micro_batch=micro,
         accumulation=accumulation,
     )

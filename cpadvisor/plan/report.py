@@ -37,6 +37,11 @@ def plan_json(plan: Plan) -> Json:
         "world": plan.layout.world,
         "order": list(plan.order),
         "cp_method": plan.cp_method,
+        "ulysses_degree": plan.ulysses,
+        "cp_methods": [
+            {"cp_method": one.method, "ulysses_degree": one.ulysses, "step_s": one.step_s, "why": one.why}
+            for one in plan.methods
+        ],
         "recompute": dict(plan.recompute),
         "micro_batch": plan.micro_batch,
         "accumulation": plan.accumulation,

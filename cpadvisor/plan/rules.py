@@ -10,6 +10,7 @@ from cpadvisor.node import is_nvlink
 from cpadvisor.plan.advice import Rejection
 from cpadvisor.plan.layout import Layout, chunk_neighbours
 from cpadvisor.plan.links import tp_link
+from cpadvisor.plan.methods import method_problem
 from cpadvisor.plan.placement import rank_order
 from cpadvisor.plan.problem import Problem, batch_splits
 
@@ -143,6 +144,17 @@ def mesh_starts(problem: Problem, layout: Layout) -> Rejection | None:
     return None
 
 
+def method_starts(problem: Problem, layout: Layout) -> Rejection | None:
+    """The method that is asked for exchanges whole heads, over a degree that divides cp."""
+    asked = problem.workload.cp_method
+    why = None if asked is None else method_problem(problem.model, layout, asked)
+    if why is None:
+        return None
+    works = [name for name in problem.engine.cp_methods if method_problem(problem.model, layout, name) is None]
+    fix = f"use --cp-method {works[-1]}, or leave it out"
+    return _rejection(layout, "cp-method", f"{asked} at {layout.words}: {why}", fix, value=layout.cp)
+
+
 def tied_embeddings(problem: Problem, layout: Layout) -> Rejection | None:
     """axolotl refuses TP for a model whose head is its embedding (loaders/utils.py:139-148)."""
     if layout.tp == 1 or problem.engine.tp_with_tied_embeddings or not problem.model.tied_embeddings:
@@ -159,6 +171,7 @@ RULES: tuple[Rule, ...] = (
     engine_has_axes,
     mesh_starts,
     heads_divide,
+    method_starts,
     tied_embeddings,
     tp_stays_inside,
     sequence_splits,

@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 
 from cpadvisor.hardware import GpuSpec
 from cpadvisor.node import Node
-from cpadvisor.plan.advice import Advice, MemoryEstimate, Plan, Rejection
+from cpadvisor.plan.advice import Advice, MemoryEstimate, MethodCost, Plan, Rejection
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.card import card_answer
 from cpadvisor.plan.cautions import plan_warnings
 from cpadvisor.plan.layout import AXES, Layout, factorisations
-from cpadvisor.plan.links import group_links
+from cpadvisor.plan.links import cp_links, group_links
 from cpadvisor.plan.memory import estimate_memory
 from cpadvisor.plan.mend import nearest_mend
+from cpadvisor.plan.methods import method_problem
 from cpadvisor.plan.placement import rank_order
 from cpadvisor.plan.problem import Problem, candidates, lightest, survey
 from cpadvisor.plan.rules import broken, within_lock
-from cpadvisor.plan.step_time import estimate_step
+from cpadvisor.plan.step_time import Links, estimate_step
 from cpadvisor.plan.tree import trace
 from cpadvisor.plan.workload import Workload
 from cpadvisor.units import format_bytes
@@ -32,6 +33,8 @@ class _Costed:
     candidate: Candidate
     memory: MemoryEstimate
     seconds: float
+    methods: tuple[MethodCost, ...] = ()
+    """The chosen method and the others."""
 
     @property
     def seconds_a_token(self) -> float:
@@ -113,19 +116,53 @@ def _judge(problem: Problem, layout: Layout) -> _Costed | Rejection:
     possible = possible or [(one, memory) for one, memory in sized if memory.verdict == "tight"]
     if not possible:
         return _lacks_memory(problem, layout)
-    links = group_links(problem.fabric, layout, rank_order(problem.fabric.node, layout))
+    links = _links_by_degree(problem, layout, {one.ulysses for one, _ in possible})
     costed = [
-        _Costed(candidate=one, memory=memory, seconds=estimate_step(one, links).total_s) for one, memory in possible
+        _Costed(candidate=one, memory=memory, seconds=estimate_step(one, links[one.ulysses]).total_s)
+        for one, memory in possible
     ]
-    return _choose(problem, costed)
+    best = _choose(problem, costed)
+    return replace(best, methods=tuple(_methods(problem, best, costed)))
+
+
+def _links_by_degree(problem: Problem, layout: Layout, degrees: set[int]) -> dict[int, Links]:
+    """The links of a layout for each number of ranks that exchange heads."""
+    order = rank_order(problem.fabric.node, layout)
+    common = group_links(problem.fabric, layout, order)
+    return {
+        degree: {**common, **cp_links(problem.fabric, layout, order, ulysses=degree)} if degree > 1 else common
+        for degree in degrees
+    }
 
 
 def _choose(problem: Problem, costed: list[_Costed]) -> _Costed:
-    """The best way to run one layout; of ways as fast as each other, the one that recomputes least."""
+    """The best way to run one layout; of ways as fast as each other, the one that recomputes least, by the method
+    that is fastest with that."""
     best = min(costed, key=lambda one: _rank(problem, one))
     if problem.workload.objective == "memory":
         return best
-    return next(one for one in costed if one.seconds_a_token <= best.seconds_a_token * (1 + ALIKE_SHARE))
+    limit = best.seconds_a_token * (1 + ALIKE_SHARE)
+    first = next(one for one in costed if one.seconds_a_token <= limit)
+    alike = [one for one in costed if _but_for_method(one) == _but_for_method(first)]
+    return min(alike, key=lambda one: _rank(problem, one))
+
+
+def _but_for_method(one: _Costed) -> tuple[str, int]:
+    return one.candidate.recompute, one.candidate.micro_batch
+
+
+def _methods(problem: Problem, best: _Costed, costed: list[_Costed]) -> Iterator[MethodCost]:
+    """What each method that could run this layout costs at its best, the chosen one first; then why others are out."""
+    layout = best.candidate.layout
+    if layout.cp == 1 or problem.workload.cp_method is not None:
+        return
+    by_method = {name: [one for one in costed if one.candidate.cp_method == name] for name in problem.engine.cp_methods}
+    others = [_choose(problem, ones) for name, ones in by_method.items() if ones and name != best.candidate.cp_method]
+    for one in (best, *sorted(others, key=lambda one: _rank(problem, one))) if by_method else ():
+        yield MethodCost(method=one.candidate.cp_method, ulysses=one.candidate.ulysses, step_s=one.seconds)
+    for name in (name for name, ones in by_method.items() if not ones):
+        why = method_problem(problem.model, layout, name) or "its whole memory band does not fit"
+        yield MethodCost(method=name, why=why)
 
 
 def _lacks_memory(problem: Problem, layout: Layout) -> Rejection:
@@ -160,7 +197,7 @@ def _impossible_lock(problem: Problem) -> Rejection:
 def _plan(problem: Problem, one: _Costed) -> Plan:
     candidate, layout = one.candidate, one.candidate.layout
     order = rank_order(problem.fabric.node, layout)
-    links = group_links(problem.fabric, layout, order)
+    links = group_links(problem.fabric, layout, order, ulysses=candidate.ulysses)
     step = estimate_step(candidate, links)
     tokens = candidate.global_batch * candidate.sequence_len
     flops = problem.model.train_flops(tokens=tokens, sequence_len=candidate.sequence_len)
@@ -168,6 +205,8 @@ def _plan(problem: Problem, one: _Costed) -> Plan:
         layout=layout,
         order=order,
         cp_method=candidate.cp_method,
+        ulysses=candidate.ulysses,
+        methods=one.methods,
         recompute={candidate.recompute: problem.model.layers},
         micro_batch=candidate.micro_batch,
         accumulation=candidate.accumulation,

@@ -1,11 +1,10 @@
 """How long one optimizer step takes: compute by kind, and of each collective what nothing hides.
 
-Ring hops hide behind the attention of the chunk at hand, FSDP's gathers and reductions behind the rest of a layer,
-replicas' all-reduce behind what backward has left. All-to-alls and tensor parallelism hide behind nothing. gloo on
-CPU processes shares the cores that compute, so there nothing hides.
+Context parallelism hides first, as cp_time.py has it, FSDP's gathers and reductions behind the rest of a layer,
+replicas' all-reduce behind what backward has left. Tensor parallelism hides behind nothing. gloo on CPU processes
+shares the cores that compute, so there nothing hides.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cpadvisor.plan import traffic
@@ -18,14 +17,12 @@ from cpadvisor.plan.compute import (
     layer_seconds,
     optimizer_seconds,
 )
-from cpadvisor.plan.links import GroupLink
+from cpadvisor.plan.cp_time import Links, cp_backward, cp_forward, cp_term, exposed_seconds
 
 TABLE_BAND = (0.80, 1.30)
 """What published rates leave open, as factors of the prediction. An estimate; on a CPU the host's load adds to it."""
 CPU_BAND = (0.5, 2.0)
 MEASURED_BAND = (0.90, 1.12)
-
-Links = Mapping[str, GroupLink]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,34 +80,21 @@ def step_terms(candidate: Candidate, links: Links) -> dict[str, float]:
     }
 
 
-def cp_term(candidate: Candidate) -> str:
-    """The name of context parallelism's term: `ring`, `allgather`, `ulysses` or `usp`; `ring` and 0 without it."""
-    return "ring" if candidate.cp_method == "none" else candidate.cp_method
-
-
-def _overlaps(candidate: Candidate) -> bool:
-    return not candidate.gpu.is_cpu
-
-
-def _exposed(candidate: Candidate, communication: float, behind: float) -> float:
-    return max(0.0, communication - behind) if _overlaps(candidate) else communication
-
-
 def _forward(candidate: Candidate, links: Links, layer: LayerSeconds) -> Exposed:
-    cp, hidden = _cp_forward(candidate, links, layer.attention_forward)
+    cp, hidden = cp_forward(candidate, links, layer.attention_forward)
     gathers = _gather(candidate, links)
     left = max(0.0, layer.forward - hidden)
-    return Exposed(cp=cp, fsdp=_exposed(candidate, gathers, left), slack=max(0.0, left - gathers))
+    return Exposed(cp=cp, fsdp=exposed_seconds(candidate, gathers, left), slack=max(0.0, left - gathers))
 
 
 def _backward(candidate: Candidate, links: Links, layer: LayerSeconds, *, reduces: bool) -> Exposed:
-    cp, hidden = _cp_backward(candidate, links, layer)
+    cp, hidden = cp_backward(candidate, links, layer.attention_backward)
     if candidate.recompute == "full":
-        again, again_hidden = _cp_forward(candidate, links, layer.again_attention)
+        again, again_hidden = cp_forward(candidate, links, layer.again_attention)
         cp, hidden = cp + again, hidden + again_hidden
     traffic_s = _gather(candidate, links) + (_reduce(candidate, links) if reduces else 0.0)
     left = max(0.0, layer.backward - hidden)
-    return Exposed(cp=cp, fsdp=_exposed(candidate, traffic_s, left), slack=max(0.0, left - traffic_s))
+    return Exposed(cp=cp, fsdp=exposed_seconds(candidate, traffic_s, left), slack=max(0.0, left - traffic_s))
 
 
 def _gather(candidate: Candidate, links: Links) -> float:
@@ -121,47 +105,13 @@ def _reduce(candidate: Candidate, links: Links) -> float:
     return links["fsdp"].gather(traffic.layer_reduce_bytes(candidate)) if candidate.uses_fsdp else 0.0
 
 
-def _cp_forward(candidate: Candidate, links: Links, attention: float) -> tuple[float, float]:
-    """Exposed and hidden seconds in which one forward pass of attention brings K and V to the queries."""
-    if candidate.layout.cp == 1:
-        return 0.0, 0.0
-    if candidate.cp_method == "ring":
-        hop = links["cp_ring"].exchange(traffic.hop_bytes(candidate))
-        return _hops(candidate, hop, hops=candidate.layout.cp - 1, attention=attention)
-    exchanged = links["cp"].gather(traffic.ulysses_bytes(candidate)) if candidate.ulysses > 1 else 0.0
-    rest = candidate.layout.cp > candidate.ulysses
-    gathered = links["cp"].gather(traffic.gathered_kv_bytes(candidate)) if rest else 0.0
-    return exchanged + gathered, 0.0
-
-
-def _cp_backward(candidate: Candidate, links: Links, layer: LayerSeconds) -> tuple[float, float]:
-    """As forward; the ring carries K and V and, a step behind, float32 dK and dV; all-gather reduces dK and dV.
-
-    Both make cp - 1 hops: the first of K and V goes alone, the last of dK and dV has nothing left to compute beside it.
-    """
-    if candidate.cp_method != "ring":
-        exposed, hidden = _cp_forward(candidate, links, layer.attention_backward)
-        return exposed * (2 if candidate.layout.cp > candidate.ulysses else 1), hidden
-    link, cp, attention = links["cp_ring"], candidate.layout.cp, layer.attention_backward
-    kv, gradient = traffic.hop_bytes(candidate), traffic.gradient_hop_bytes(candidate)
-    first, first_hidden = _hops(candidate, link.exchange(kv), hops=1, attention=attention)
-    middle, middle_hidden = _hops(candidate, link.exchange(kv + gradient), hops=cp - 2, attention=attention)
-    return first + middle + link.exchange(gradient), first_hidden + middle_hidden
-
-
-def _hops(candidate: Candidate, hop: float, *, hops: int, attention: float) -> tuple[float, float]:
-    chunk = attention / candidate.layout.cp
-    exposed = _exposed(candidate, hop, chunk)
-    return hops * exposed, hops * (hop - exposed)
-
-
 def _fsdp_ends(candidate: Candidate, links: Links) -> float:
     """What has no neighbour to hide behind: the root's and the first layer's gather, the root's reduction."""
     if not candidate.uses_fsdp:
         return 0.0
     link, root = links["fsdp"], traffic.root_gather_bytes(candidate)
     reduced = root * candidate.engine.reduce_bytes // candidate.compute_bytes
-    first = link.gather(root) + _gather(candidate, links) if _overlaps(candidate) else link.gather(root)
+    first = link.gather(root) + _gather(candidate, links) if not candidate.gpu.is_cpu else link.gather(root)
     return candidate.accumulation * first + link.gather(reduced)
 
 
@@ -172,9 +122,9 @@ def _tensor_parallel(candidate: Candidate, links: Links) -> float:
 
 
 def _replicas(candidate: Candidate, links: Links, *, slack: float) -> float:
-    return _exposed(candidate, links["dp_replicate"].all_reduce(traffic.replica_bytes(candidate)), slack)
+    return exposed_seconds(candidate, links["dp_replicate"].all_reduce(traffic.replica_bytes(candidate)), slack)
 
 
 def _launch(candidate: Candidate, layer: LayerSeconds) -> float:
     """The host runs ahead of the GPU, so launches cost only where they take longer than the kernels."""
-    return _exposed(candidate, launch_seconds(candidate), layer.forward + layer.backward)
+    return exposed_seconds(candidate, launch_seconds(candidate), layer.forward + layer.backward)

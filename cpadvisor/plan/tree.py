@@ -44,8 +44,10 @@ def _questions(
     if group is not None:
         link = _ring_link(problem, group)
         yield _on_nvlink(group, link)
-        if problem.engine.ring:
+        if problem.engine.cp_methods:
             yield _is_hidden(problem, group, link)
+    if best is not None and best.layout.cp > 1:
+        yield _by_which_method(problem, best)
     if problem.world > 1:
         yield _needs_tp(problem, best)
     if problem.workload.lock:
@@ -159,9 +161,9 @@ def _on_nvlink(layout: Layout, link: GroupLink) -> TraceStep:
 
 
 def _is_hidden(problem: Problem, layout: Layout, link: GroupLink) -> TraceStep:
-    candidate = replace(lightest(problem, layout), cp_method="ring")
+    candidate = replace(lightest(problem, layout), cp_method="ring", ulysses=1)
     needed, local = tokens_to_hide(candidate, {"cp_ring": link}), candidate.sequence_share
-    question = f"Does attention hide the ring's traffic at cp {layout.cp}?"
+    question = f"Would attention hide a ring's traffic at cp {layout.cp}?"
     if problem.gpu.is_cpu:
         answer = "no: gloo shares the cores that compute; processes on GPUs turn it"
         return _step("F5", question, answer, value=local)
@@ -171,6 +173,18 @@ def _is_hidden(problem: Problem, layout: Layout, link: GroupLink) -> TraceStep:
         f"2 (kv heads / heads) FLOP/s / (bytes/s); turns at {format_count(needed * layout.cp)} tokens"
     )
     return _step("F5", question, answer, value=local, limit=needed)
+
+
+def _by_which_method(problem: Problem, best: Plan) -> TraceStep:
+    question = "By which method do K and V meet the queries?"
+    told = [one.step_s for one in best.methods if one.step_s is not None]
+    if best.methods:
+        answer = best.method_words
+    elif problem.workload.cp_method is not None:
+        answer = f"{best.cp_label}, as asked"
+    else:
+        answer = f"{best.cp_label}, which {problem.engine.name} chooses by the heads"
+    return _step("cp-method", question, answer, value=next(iter(told), None), limit=next(iter(told[1:]), None))
 
 
 def _needs_tp(problem: Problem, best: Plan | None) -> TraceStep:
@@ -201,6 +215,10 @@ def _locked(problem: Problem, best: Plan | None, free: Plan | None) -> TraceStep
     return _step("lock", "What is locked?", f"{sizes}; without the lock {choice}")
 
 
+def _method_word(plan: Plan) -> str:
+    return f" by {plan.cp_label}" if plan.layout.cp > 1 else ""
+
+
 def _decision(problem: Problem, plans: tuple[Plan, ...], rejected: tuple[Rejection, ...]) -> TraceStep:
     question = "Which layout, then?"
     if not plans:
@@ -208,7 +226,8 @@ def _decision(problem: Problem, plans: tuple[Plan, ...], rejected: tuple[Rejecti
         return _step("decision", question, f"none: {fix}")
     best, other = plans[0], next(iter(plans[1:]), None)
     speed = best.tokens_per_s_per_gpu
-    answer = f"{best.layout.words}, recompute {next(iter(best.recompute))}, {format_count(speed)} tokens/s/GPU"
+    how = f"{best.layout.words}{_method_word(best)}, recompute {next(iter(best.recompute))}"
+    answer = f"{how}, {format_count(speed)} tokens/s/GPU"
     if other is not None:
-        answer += f"; next {other.layout.words} with {format_count(other.tokens_per_s_per_gpu)}"
+        answer += f"; next {other.layout.words}{_method_word(other)} with {format_count(other.tokens_per_s_per_gpu)}"
     return _step("decision", question, answer, value=speed, limit=other and other.tokens_per_s_per_gpu)

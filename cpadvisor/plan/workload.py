@@ -28,5 +28,7 @@ class Workload:
     objective: str = "tokens_per_s"
     lock: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
     """Sizes by axis that the user has fixed."""
+    cp_method: str | None = None
+    """How K and V meet the queries where cp is above 1; None leaves it to the time model."""
     headroom_bytes: int = 0
     """Memory of each GPU that is to stay free."""

@@ -4,7 +4,6 @@ A figure's key says its unit; `_share` is a fraction of one, and `_tokens` and `
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from cpadvisor.card import ring_table
@@ -45,8 +44,9 @@ def _problem(tokens: int, *, node: str = NODE) -> Problem:
     return survey(job.node, job.gpu, job.workload)
 
 
-def _job(tokens: int, *, node: str = NODE) -> Job:
-    return build_job(Request(node=node, model=MODEL, sequence_len=str(tokens)))
+def _job(tokens: int, *, node: str = NODE, cp_method: str | None = "ring") -> Job:
+    """A question by the card's own method; None leaves it to the planner."""
+    return build_job(Request(node=node, model=MODEL, sequence_len=str(tokens), cp_method=cp_method))
 
 
 def _layout(cp: int) -> Layout:
@@ -169,7 +169,7 @@ def _choices() -> Figures:
     """F6: the card's table and the first choice for each of its lengths."""
     lines: Figures = []
     for tokens in (4096, 8192, 16384, 32768, 65536, 131072):
-        job = _job(tokens)
+        job = _job(tokens, cp_method=None)
         best = advise(job.node, job.gpu, job.workload).plans[0]
         lines.append(
             {
@@ -229,12 +229,11 @@ def _hops() -> Iterator[dict[str, Any]]:
     for name in LINKED_NODES:
         problem, layout = _problem(32768, node=name), _layout(2)
         links = group_links(problem.fabric, layout, rank_order(problem.fabric.node, layout))
-        ring = replace(lightest(problem, layout), cp_method="ring")
         yield {
             "node": name,
             "link": links["cp_ring"].worst,
             "hop_bytes_per_s": links["cp_ring"].bytes_per_s,
-            "tokens_to_hide": tokens_to_hide(ring, links),
+            "tokens_to_hide": tokens_to_hide(lightest(problem, layout), links),
         }
 
 

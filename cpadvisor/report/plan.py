@@ -41,7 +41,7 @@ def plans_table(plans: tuple[Plan, ...]) -> str:
         (
             str(rank),
             plan.layout.words,
-            plan.cp_method,
+            plan.cp_label,
             recompute_label(plan),
             format_bytes(plan.memory.peak_bytes),
             format_bytes(plan.memory.limit_bytes),
@@ -63,6 +63,8 @@ def plan_text(plan: Plan) -> str:
         f"memory {memory_line(plan.memory)}",
         f"step   {step_line(plan.step)}",
     ]
+    if plan.method_words:
+        lines.append(f"cp by  {plan.method_words}")
     return "\n".join(lines + [f"warning: {warning}" for warning in plan.warnings])
 
 

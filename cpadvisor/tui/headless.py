@@ -14,6 +14,7 @@ _FLAGS = {
     "sequence_len": "--seq",
     "engine": "--engine",
     "method": "--method",
+    "cp_method": "--cp-method",
     "nodes": "--nodes",
     "nic": "--nic",
     "gpus": "--gpus",

@@ -208,6 +208,7 @@ def _own_block(plan: Plan, workload: Workload, options: WriteOptions) -> ConfigL
         "model": workload.model.name,
         "random_weights": random,
         "method": plan.cp_method,
+        **({"ulysses_degree": plan.ulysses} if plan.cp_method == "usp" else {}),
         "recompute": {policy: layers for policy, layers in plan.recompute.items() if layers},
         "rank_order": list(plan.order),
     }

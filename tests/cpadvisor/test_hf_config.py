@@ -84,6 +84,14 @@ def test_what_would_be_trained_wrongly_is_refused_by_name(changes, words):
         model_from_config(changed(**changes), "x")
 
 
+def test_attention_sinks_and_layers_with_a_window_are_refused_by_name():
+    with pytest.raises(ModelError, match="attention_sinks is True: attention sinks are not supported"):
+        model_from_config(changed(attention_sinks=True), "m")
+    assert model_from_config(changed(attention_sinks=False), "m").layers
+    with pytest.raises(ModelError, match="sliding_window is 4096"):
+        model_from_config(changed(sliding_window=4096, layer_types=["sliding_attention", "full_attention"]), "m")
+
+
 def test_a_sliding_window_is_refused_only_where_it_is_in_force():
     mistral = changed(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=4096)
     with pytest.raises(ModelError, match="sliding_window is 4096"):

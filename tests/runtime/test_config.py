@@ -68,6 +68,22 @@ def test_dp_shard_takes_what_cp_leaves(tmp_path: Path) -> None:
     assert load(tmp_path, world=4, context_parallel_size=2).sizes.dp_shard == 2
 
 
+def test_the_method_and_its_degree_stand_with_the_sizes(tmp_path: Path) -> None:
+    sizes = load(tmp_path, world=2, context_parallel_size=2).sizes
+    assert (sizes.method, sizes.ulysses, sizes.ring_ranks) == ("ring", 1, 2)
+    sizes = load(tmp_path, world=2, context_parallel_size=2, cpadvisor={**OWN, "method": "ulysses"}).sizes
+    assert (sizes.method, sizes.ulysses, sizes.ring_ranks) == ("ulysses", 2, 1)
+    sizes = load(tmp_path, world=4, context_parallel_size=4, cpadvisor={**OWN, "method": "usp"}).sizes
+    assert (sizes.method, sizes.ulysses, sizes.ring_ranks) == ("usp", 2, 2)
+    assert load(tmp_path).sizes.method == "none"
+
+
+def test_heads_that_do_not_divide_are_told_with_the_config(tmp_path: Path) -> None:
+    own = {**OWN, "method": "ulysses"}
+    found = problems(tmp_path, world=3, context_parallel_size=3, sequence_len=126, cpadvisor=own)
+    assert found == ("cpadvisor.method ulysses: 4 query heads do not divide over 3 ranks; use cpadvisor.method ring",)
+
+
 def test_gradient_checkpointing_recomputes_all_and_the_own_block_is_finer(tmp_path: Path) -> None:
     assert load(tmp_path, gradient_checkpointing=True).compute.recompute == (("full", None),)
     own = {**OWN, "recompute": {"attention_saved": 1, "none": 1}}
@@ -135,7 +151,8 @@ def test_save_strategy_no_writes_no_model(tmp_path: Path, written: Any, saves: b
         ({"gradient_checkpointing": "offload"}, "gradient_checkpointing 'offload' is neither true nor false"),
         ({"save_strategy": "often"}, "save_strategy 'often' is not known; write `no`, or remove it"),
         ({"cpadvisor": {**OWN, "metod": "ring"}}, "unknown key cpadvisor.metod; did you mean cpadvisor.method?"),
-        ({"cpadvisor": {**OWN, "method": "ulysses"}}, "cpadvisor.method 'ulysses' is not one of ring, none"),
+        ({"cpadvisor": {**OWN, "method": "torch"}}, "cpadvisor.method 'torch' is not one of none, ring, allgather"),
+        ({"cpadvisor": {**OWN, "ulysses_degree": 2}}, "cpadvisor.ulysses_degree 2 with context_parallel_size 1"),
         (
             {"cpadvisor": {**OWN, "recompute": {"half": 2}}},
             "'half' is not a policy of this trainer; use none, attention_saved, full",

@@ -65,6 +65,16 @@ def test_both_forms_of_rope_scaling_read_alike(tmp_path: Path) -> None:
         ({"rope_scaling": "linear"}, "rope_scaling 'linear' is not an object"),
         ({"rope_scaling": {**LLAMA_3_1_SCALING, "factor": "8"}}, "rope scaling llama3: factor '8' is not a number"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide num_attention_heads 4"),
+        ({"attention_sinks": True}, "attention_sinks true: this trainer's attention has no sinks"),
+        ({"num_sink_tokens": 4}, "num_sink_tokens 4: this trainer's attention has no sinks"),
+        (
+            {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]},
+            "sliding_window 64 is below sequence_len 128, for 1 of 2 layer_types sliding_attention: this trainer",
+        ),
+        (
+            {"layer_types": ["linear_attention", "full_attention"]},
+            "layer_types has linear_attention in 1 of 2 layers: this trainer has full_attention only",
+        ),
     ],
 )
 def test_what_would_change_the_computation_is_refused_by_name(
@@ -73,6 +83,25 @@ def test_what_would_change_the_computation_is_refused_by_name(
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, **changes)
     assert caught.value.problems[0].startswith(message)
+
+
+def test_gpt_oss_is_refused_for_its_sinks_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, model_type="gpt_oss")
+    assert caught.value.problems[1] == "model_type 'gpt_oss' attends with sinks: this trainer's attention has none"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 128, "layer_types": ["sliding_attention"] * 2},
+        {"sliding_window": None, "layer_types": ["sliding_attention"] * 2},
+        {"model_type": "qwen3", "sliding_window": 64, "use_sliding_window": False},
+        {"attention_sinks": False, "layer_types": ["full_attention"] * 2},
+    ],
+)
+def test_a_window_or_sink_that_changes_nothing_is_let_through(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert load(tmp_path, **changes).layers == 2
 
 
 @pytest.mark.parametrize("value", ["x", -1, 0, 1.5, True, [1], {"a": 1}, math.nan])

@@ -40,10 +40,19 @@ def uneven(run, **of_rank_1):
     return run
 
 
+def exchanged(run, **told):
+    """Steps of rank 0 whose exchanges are told so."""
+    run.started(0)
+    for number in range(1, 6):
+        run.stepped(0, number, sent=None)
+        run.event(0, 1.0 + 2 * number, "nccl", step=number, group="cp", count=6, **told)
+    return run
+
+
 def silent_ring(run):
     for rank in (0, 1):
         run.started(rank)
-        run.stepped(rank, 1, sent=RING_BYTES if rank == 0 else RING_BYTES // 2)
+        run.stepped(rank, 1, sent=RING_BYTES[rank] if rank == 0 else RING_BYTES[rank] // 2)
     return run
 
 
@@ -164,7 +173,23 @@ OF_A_RUN = [
         ("D5", "L4"),
         "none, ring",
     ),
-    ("half of the ring's bytes", silent_ring, "ring-bytes", "error", ("D5", "L4"), "6,291,456 bytes"),
+    ("half of the ring's bytes", silent_ring, "ring-bytes", "error", ("D5", "L4"), "5,242,880 bytes"),
+    (
+        "attention that waits for K and V",
+        lambda run: exchanged(run, op="send_recv", bytes=RING_BYTES[0], wire_s=1.0, exposed_s=0.5),
+        "cp-waiting",
+        "warning",
+        ("D2", "L2"),
+        "rank 0 waits 500 ms of 1.00 s on the wire, 25 % of a step of 2.00 s",
+    ),
+    (
+        "a rank that exchanges no heads",
+        lambda run: exchanged(run, op="all_to_all", bytes=0, wire_s=None, exposed_s=None),
+        "cp-bytes.all_to_all",
+        "error",
+        ("D5", "L4"),
+        "rank 0 sent 0 B",
+    ),
     (
         "hops through host memory",
         lambda run: with_log(run, "Channel 00/0 : 0[0] -> 1[1] via SHM/direct/direct"),

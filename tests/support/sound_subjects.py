@@ -174,9 +174,10 @@ TINY: dict[str, Any] = {
     "output_dir": "out",
     "cpadvisor": {"model": "tiny", "random_weights": True, "method": "ring", "corpus": "python-stdlib"},
 }
-RING_BYTES = 12_582_912
-"""tiny (2 layers, 4 KV heads of 16) at 8,192 tokens over cp 2 in float32: a hop is 2 x 4,096 x 4 x 16 x 4 bytes, 2 MiB,
-of gradients as well; two layers take 3 hops each: 12 MiB. A measured run sent just that."""
+RING_BYTES = (8_388_608, 10_485_760)
+"""tiny (2 layers, 4 KV heads of 16) at 8,192 tokens over cp 2 in float32: a share is 2 x 4,096 x 4 x 16 x 4 = 2 MiB.
+Rank 0 sends half of it forward, half backward and a whole share of gradients home, rank 1 two wholes and a half: two
+layers make 8 and 10 MiB."""
 
 PREDICTION = {
     "peak_bytes": 550_000_000,
@@ -217,8 +218,8 @@ class SoundRun(WrittenRun):
             },
         )
 
-    def stepped(self, rank: int, number: int, *, sent: int | None = RING_BYTES, **changes: Any) -> None:
-        """A rank finishes a step."""
+    def stepped(self, rank: int, number: int, *, sent: int | None = -1, **changes: Any) -> None:
+        """A rank finishes a step; without `sent` it sends what its place in the ring asks for."""
         told = {
             "step": number,
             "loss": 6.0 - 0.1 * number,
@@ -230,7 +231,8 @@ class SoundRun(WrittenRun):
         self.event(rank, 1.0 + 2 * number, "step", **{**told, **changes})
         self.event(rank, 1.0 + 2 * number, "memory", peak_allocated_bytes=540_000_000, allocated_bytes=500_000_000)
         if sent is not None:
-            self.event(rank, 1.0 + 2 * number, "nccl", step=number, group="cp", op="send_recv", count=6, bytes=sent)
+            told = {"step": number, "group": "cp", "op": "send_recv", "count": 6, "wire_s": 0.05, "exposed_s": 0.02}
+            self.event(rank, 1.0 + 2 * number, "nccl", **told, bytes=RING_BYTES[rank] if sent == -1 else sent)
 
     def ended(self, rank: int, state: str = "done", **fields: Any) -> None:
         """A rank's last word."""

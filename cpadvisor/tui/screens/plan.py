@@ -148,7 +148,7 @@ def candidate_row(place: int, plan: Plan, words: Words, common: frozenset[str]) 
         Cell(runs=tuple(bar)),
         cell(units.format_bytes(memory.limit_bytes), "muted"),
         cell(units.format_seconds(plan.step.total_s), "muted"),
-        cell(plan.cp_method, "muted"),
+        cell(plan.cp_label, "muted"),
         cell(recompute_label(plan), "muted"),
         verdict(place, plan, words, common),
     )
@@ -240,7 +240,8 @@ def step_lines(plan: Plan) -> tuple[Line, ...]:
     step = plan.step
     band = f"{units.format_seconds(step.low_s)} to {units.format_seconds(step.high_s)}"
     warnings: tuple[Line, ...] = tuple((("▲ ", "warn"), (warning, "muted")) for warning in plan.warnings)
-    return (((band, "muted"),), *term_lines(step.terms_s, units.format_seconds), *warnings)
+    methods: tuple[Line, ...] = ((("cp by ", "plain"), (plan.method_words, "muted")),) if plan.method_words else ()
+    return (((band, "muted"),), *term_lines(step.terms_s, units.format_seconds), *methods, *warnings)
 
 
 def term_lines(terms: Mapping[str, float], form: Callable[[float | None], str], *, width: int = 12) -> tuple[Line, ...]:

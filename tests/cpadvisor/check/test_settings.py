@@ -78,7 +78,13 @@ def test_values_that_the_bundled_trainer_lacks_are_errors(only, changes, rule):
 @pytest.mark.parametrize(
     ("own", "rule", "words"),
     [
-        ({"method": "ulysses"}, "engine-value", "ulysses"),
+        (
+            {"method": "torch"},
+            "engine-value",
+            "'torch' is none of the bundled trainer's: ring, allgather, ulysses, usp",
+        ),
+        ({"ulysses_degree": 2}, "engine-value", "ulysses_degree 2 with cpadvisor.method ring, whose degree is 1"),
+        ({"method": "usp", "ulysses_degree": 3}, "engine-value", "3 is no divisor of context_parallel_size 4 between"),
         ({"method": "none"}, "engine-value", "context_parallel_size 4"),
         ({"recompute": {"full": 30}}, "recompute", "names 30 layers and llama-3.1-8b has 32"),
         ({"recompute": {"full_offload": 32}}, "recompute", "full_offload"),

@@ -148,7 +148,7 @@ def test_axolotl_s_all_to_all_hides_behind_nothing(tmp_path):
 
 
 def test_the_card_s_overhead_stands_beside_ours(tmp_path):
-    assert "waiting for K and V 1 %, card F5 says 65 %" in judged(write_config(tmp_path))["step"].evidence
+    assert "waiting for K and V 0 %, card F5 says 65 %" in judged(write_config(tmp_path))["step"].evidence
 
 
 def test_infiniband_switched_off_matters_between_machines(tmp_path):

@@ -60,16 +60,36 @@ def test_context_parallelism_is_proven_by_lengths_and_bytes(run):
     found = judged(run.whole())
     assert found["cp-on"].title == "context parallelism is on: ring"
     assert found["local-length"].evidence == ("rank 0 4,096, rank 1 4,096; 8,192 tokens x micro_batch 1 / cp 2 = 4,096")
-    assert "rank 0 sent 12.0 MiB (12,582,912 bytes) in 6 hops of step 5" in found["ring-bytes"].evidence
-    assert "gives 12.0 MiB (12,582,912 bytes)" in found["ring-bytes"].evidence
+    assert "rank 0 sent 8.0 MiB (8,388,608 bytes) in 6 messages of step 5" in found["ring-bytes"].evidence
+    assert "gives 8.0 MiB (8,388,608 bytes)" in found["ring-bytes"].evidence
+    assert found["cp-waiting"].evidence == (
+        "rank 0 waits 20 ms of 50 ms on the wire, 1 % of a step of 2.00 s; 10 % is much"
+    )
+
+
+def test_a_usp_run_is_held_against_its_smaller_ring_and_tells_both_exchanges(tmp_path):
+    config = {"context_parallel_size": 4, "cpadvisor": {**TINY["cpadvisor"], "method": "usp"}}
+    run = SoundRun(tmp_path / "run", config=config, layout={"cp": 4}, world=4)
+    for rank in range(4):
+        # Heads over 2 ranks: 4,096 tokens meet 2 KV heads, 2 x 4,096 x 2 x 16 x 4 bytes = 1 MiB a share of a ring of 2.
+        halves = 4 if rank < 2 else 5
+        run.started(rank, cp_method="usp", local_tokens=2048)
+        told = {"group": "cp", "op": "all_to_all", "count": 12, "bytes": 4096, "exposed_s": 0.1, "wire_s": 0.1}
+        for number in range(1, 6):
+            run.stepped(rank, number, sent=2 * halves * 2**19)
+            run.event(rank, 1.0 + 2 * number, "nccl", step=number, **told)
+    found = judged(run)
+    assert found["ring-bytes"].severity == "ok", found["ring-bytes"].evidence
+    assert found["cp-bytes.all_to_all"].title == "heads are exchanged on 4 ranks"
+    assert found["cp-waiting"].evidence.startswith("rank 0 waits 120 ms of 150 ms on the wire, 6 %")
 
 
 def test_accumulation_and_recomputation_are_in_the_bytes_that_are_expected(tmp_path):
     run = SoundRun(tmp_path / "run", config={"gradient_accumulation_steps": 3, "gradient_checkpointing": True})
     for rank in (0, 1):
-        # Two recomputed layers repeat their forward hop: 8 hops where there were 6, in each of 3 micro-batches.
+        # Two recomputed layers repeat what a rank sends forward, a share of 2 MiB or half of it, in each of 3 batches.
         run.started(rank, recompute={"full": 2})
-        run.stepped(rank, 1, sent=RING_BYTES // 6 * 8 * 3)
+        run.stepped(rank, 1, sent=3 * (RING_BYTES[rank] + 2 * (rank + 1) * 2**20))
     assert judged(run)["ring-bytes"].severity == "ok"
 
 

@@ -20,6 +20,7 @@ CHECKED = (
     "fsdp-missing",
     "length-data",
     "cp-block",
+    "ulysses-heads",
     "engine-value.cpadvisor.method",
     "attention-eager",
     "ring-kernel",

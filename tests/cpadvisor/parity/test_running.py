@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -205,19 +206,33 @@ def test_a_planted_fault_is_kept_from_the_run_that_is_the_measure(
     assert scripted.faults == ["drop-exchange:rank=1", None]
 
 
-def test_the_expected_bytes_follow_the_model_and_what_ran(config: Path):
-    def reading(backend: str, *, recomputed: int = 0) -> Reading:
-        rank = RankReading(rank=0, backend=backend, recomputed_layers=recomputed)
-        return Reading(directory=config.parent, cp=2, sequence_len=512, micro_batch=1, ranks=(rank,))
+def test_the_expected_bytes_follow_the_model_the_method_and_what_ran(config: Path):
+    def reading(backend: str, *, cp: int = 2, recomputed: int = 0) -> Reading:
+        ranks = tuple(RankReading(rank=rank, backend=backend, recomputed_layers=recomputed) for rank in range(cp))
+        return Reading(directory=config.parent, cp=cp, sequence_len=512, micro_batch=1, ranks=ranks)
 
-    # tiny: 2 layers, a hop of 2 x 256 x 4 x 16 x 4 bytes, three hops a layer: 768 KiB; in bf16 a hop is half as large
-    # and its gradients are not.
-    pair = make_pair(read_job(config), steps=1)
-    assert expected_bytes(pair, reading("gloo")) == 2 * 3 * 128 * 1024
-    assert expected_bytes(pair, reading("nccl")) == 2 * (2 * 64 + 128) * 1024
-    assert expected_bytes(pair, reading("gloo", recomputed=1)) == (2 * 3 + 1) * 128 * 1024
-    config.write_text(config.read_text().replace("gradient_accumulation_steps: 1", "gradient_accumulation_steps: 3"))
-    assert expected_bytes(make_pair(read_job(config), steps=1), reading("gloo")) == 3 * 6 * 128 * 1024
+    def expected(*changes: str, **told: Any) -> tuple[int, ...] | None:
+        text = config.read_text()
+        for change in changes:
+            old, new = change.split(" -> ")
+            assert old in text
+            text = text.replace(old, new)
+        path = config.with_name("changed.yaml")
+        path.write_text(text)
+        return expected_bytes(make_pair(read_job(path), steps=1), reading(**told))
+
+    # tiny: 2 layers, a share of 2 x 256 x 4 x 16 x 4 bytes = 128 KiB. Halves: 1 + 1 + 2 on rank 0, 2 + 2 + 1 on rank 1.
+    half = 64 * 1024
+    assert expected(backend="gloo") == (2 * 4 * half, 2 * 5 * half)
+    assert expected(backend="nccl") == (4 * half, 5 * half)
+    assert expected(backend="gloo", recomputed=1) == (9 * half, 12 * half)
+    thrice = "gradient_accumulation_steps: 1 -> gradient_accumulation_steps: 3"
+    assert expected(thrice, backend="gloo") == (24 * half, 30 * half)
+    assert expected("method: ring -> method: allgather", backend="gloo") is None
+    four = ("context_parallel_size: 2 -> context_parallel_size: 4", "rank_order: [1, 0] -> rank_order: [0, 1, 2, 3]")
+    # Heads over 2 neighbours: 256 tokens of 2 KV heads, half as much a share, round a ring of 2.
+    told = expected(*four, "method: ring -> method: usp", backend="gloo", cp=4)
+    assert told == (4 * half, 4 * half, 5 * half, 5 * half)
 
 
 def test_usage_errors_are_told_before_anything_is_asked_or_started(

@@ -34,7 +34,7 @@ def test_a_difference_is_relative_to_cp_1():
 def test_like_runs_are_equal(make_reading: Make):
     near = {step: value * (1 + 5e-5) for step, value in LOSS.items()}
     verdict = judge(
-        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=near, sent=sent(768)), steps=4, step_bytes=768
+        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=near, sent=sent(768)), steps=4, step_bytes=(768, 768)
     )
     assert (verdict.word, verdict.first_wrong_step) == ("equal", None)
     assert outcomes(verdict) == dict.fromkeys(("split", "traffic", "loss", "grad_norm"), "passed")
@@ -134,24 +134,44 @@ def test_the_method_none_is_no_context_parallelism(make_reading: Make):
 
 def test_without_its_events_the_traffic_is_not_seen_and_not_passed(make_reading: Make):
     whole = make_reading(cp=1, loss=LOSS)
-    silent = judge(whole, make_reading(cp=2, loss=LOSS, sent={0: dict.fromkeys(LOSS, 768)}), steps=4, step_bytes=768)
+    silent = judge(
+        whole, make_reading(cp=2, loss=LOSS, sent={0: dict.fromkeys(LOSS, 768)}), steps=4, step_bytes=(768, 768)
+    )
     assert (silent.word, outcomes(silent)["traffic"]) == ("equal", "not seen")
     assert evidence(silent, "traffic") == "rank 1 did not say what the ring carried"
     unknown = judge(whole, make_reading(cp=2, loss=LOSS, sent=sent(768)), steps=4, step_bytes=None)
     assert (unknown.word, outcomes(unknown)["traffic"]) == ("equal", "not seen")
 
 
+def test_a_rank_sends_what_its_place_asks_for(make_reading: Make):
+    places = {0: dict.fromkeys(LOSS, 512), 1: dict.fromkeys(LOSS, 640)}
+    verdict = judge(
+        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, sent=places), steps=4, step_bytes=(512, 640)
+    )
+    assert evidence(verdict, "traffic") == "512 B to 640 B a step from every rank, as the formula has it"
+
+
+def test_a_method_without_a_ring_is_judged_by_its_values_alone(make_reading: Make):
+    verdict = judge(
+        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, method="ulysses"), steps=4, step_bytes=None
+    )
+    assert (verdict.word, outcomes(verdict)["traffic"]) == ("equal", "not seen")
+    assert evidence(verdict, "traffic") == "ulysses moves K and V in collectives, not by hops"
+
+
 def test_a_rank_that_sends_less_is_named_with_its_step(make_reading: Make):
     bytes_of = {0: dict.fromkeys(LOSS, 768), 1: {1: 768, 2: 512, 3: 768, 4: 768}}
     verdict = judge(
-        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, sent=bytes_of), steps=4, step_bytes=768
+        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, sent=bytes_of), steps=4, step_bytes=(768, 768)
     )
     assert verdict.word == "differs"
     assert evidence(verdict, "traffic") == "step 2: rank 1 sent 512 B of 768 B"
 
 
 def test_a_ring_that_carries_nothing_is_no_context_parallelism(make_reading: Make):
-    verdict = judge(make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, sent=sent(0)), steps=4, step_bytes=768)
+    verdict = judge(
+        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, sent=sent(0)), steps=4, step_bytes=(768, 768)
+    )
     assert verdict.word == "not context parallel"
 
 

@@ -46,7 +46,7 @@ def hold(gpu: GpuSpec, layout: Layout, links, model, tokens, policy, step_s, all
     """The prediction for a layout beside what was measured."""
     gpus = tuple(Gpu(index=index, name=gpu.product, memory_bytes=gpu.memory_bytes) for index in range(layout.world))
     node = Node(name="node", source="recorded", gpus=gpus, links=links)
-    problem = survey(node, gpu, Workload(model=catalog.find_model(model), sequence_len=tokens))
+    problem = survey(node, gpu, Workload(model=catalog.find_model(model), sequence_len=tokens, cp_method="ring"))
     (candidate,) = [one for one in candidates(problem, layout) if one.recompute == policy and one.micro_batch == 1]
     memory = estimate_memory(candidate, limit_bytes=gpu.memory_bytes)
     step = estimate_step(candidate, group_links(problem.fabric, layout, node.indices))

@@ -9,6 +9,7 @@ from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import AXOLOTL_020, AXOLOTL_021, CPADVISOR
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.memory import communicators, estimate_memory, state_bytes
+from cpadvisor.plan.methods import cp_ways
 
 GIB = 2**30
 
@@ -107,10 +108,13 @@ def test_the_trainer_measured_on_two_cpu_processes_is_inside_the_band(two_gpus, 
 def test_each_group_above_one_gpu_is_a_communicator(two_gpus):
     assert communicators(replace(two_gpus, layout=Layout())) == 0
     assert communicators(replace(two_gpus, layout=Layout(dp_shard=2, cp=4))) == 3
+    usp = replace(two_gpus, layout=Layout(dp_shard=2, cp=4), cp_method="usp", ulysses=2)
+    assert communicators(usp) == 4
+    assert communicators(replace(usp, cp_method="ulysses", ulysses=4)) == 3
 
 
 candidates = st.builds(
-    lambda engine, layout, tokens, policy, micro, accumulation: (engine, layout, tokens, policy, micro, accumulation),
+    lambda *drawn: drawn,
     st.sampled_from([CPADVISOR, AXOLOTL_021, AXOLOTL_020]),
     st.builds(
         Layout,
@@ -123,15 +127,17 @@ candidates = st.builds(
     st.sampled_from(["none", "attention_saved", "full"]),
     st.sampled_from([1, 4]),
     st.sampled_from([1, 16]),
+    st.integers(0, 4),
 )
 
 
 def build(llama_8b, h100, drawn):
-    engine, layout, tokens, policy, micro, accumulation = drawn
-    method = "none" if layout.cp == 1 else "ring" if engine.ring else "allgather"
+    engine, layout, tokens, policy, micro, accumulation, place = drawn
+    ways = cp_ways(engine, llama_8b, layout, gpus_per_node=8)
+    way = ways[place % len(ways)]
     return Candidate(
         model=llama_8b, engine=engine, gpu=h100, layout=layout, sequence_len=tokens, recompute=policy,
-        cp_method=method, micro_batch=micro, accumulation=accumulation,
+        cp_method=way.method, ulysses=way.ulysses, micro_batch=micro, accumulation=accumulation,
     )  # fmt: skip
 
 

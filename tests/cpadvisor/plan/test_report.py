@@ -14,10 +14,14 @@ def test_the_answer_has_the_shape_that_other_programs_rely_on(make_node, h100, l
     ]  # fmt: skip
     assert data["schema"] == 1
     assert list(data["plans"][0]) == [
-        "layout", "world", "order", "cp_method", "recompute", "micro_batch", "accumulation", "memory", "step",
-        "tokens_per_s_per_gpu", "mfu", "groups", "warnings",
+        "layout", "world", "order", "cp_method", "ulysses_degree", "cp_methods", "recompute", "micro_batch",
+        "accumulation", "memory", "step", "tokens_per_s_per_gpu", "mfu", "groups", "warnings",
     ]  # fmt: skip
     assert data["plans"][0]["layout"] == {"dp_replicate": 1, "dp_shard": 4, "tp": 1, "cp": 2}
+    first, *others = data["plans"][0]["cp_methods"]
+    assert set(first) == {"cp_method", "ulysses_degree", "step_s", "why"}
+    assert (first["cp_method"], first["step_s"]) == (data["plans"][0]["cp_method"], data["plans"][0]["step"]["total_s"])
+    assert {one["cp_method"] for one in (first, *others)} == {"ring", "allgather", "ulysses", "usp"}
     assert set(data["plans"][0]["memory"]) == {"peak_bytes", "low_bytes", "high_bytes", "limit_bytes", "terms_bytes"}
     assert set(data["plans"][0]["step"]) == {"total_s", "low_s", "high_s", "terms_s"}
     assert data["plans"][0]["groups"]["cp"] == [[0, 1], [2, 3], [4, 5], [6, 7]]

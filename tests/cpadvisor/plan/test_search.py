@@ -103,8 +103,52 @@ def test_the_deciding_lines_flip_with_length_gpus_and_links(make_node, h100, lla
     assert ask(262144, gpus=8).plans
     assert asked(ask(131072), "on NVLink").answer.startswith("yes")
     assert asked(ask(131072, code="SYS"), "on NVLink").answer.startswith("no")
-    assert asked(ask(4096, gpus=2), "hide the ring").answer.startswith("yes")
-    assert asked(ask(4096, gpus=2, code="SYS"), "hide the ring").answer.startswith("no")
+    assert asked(ask(4096, gpus=2), "hide a ring").answer.startswith("yes")
+    assert asked(ask(4096, gpus=2, code="SYS"), "hide a ring").answer.startswith("no")
+
+
+def test_the_method_is_the_one_that_the_time_model_finds_fastest(make_node, h100, llama_8b):
+    def best(code, *, cp=8, **asked):
+        workload = Workload(model=llama_8b, sequence_len=65536, lock={"cp": cp}, **asked)
+        return advise(make_node(8, code), h100, workload).plans[0]
+
+    fast, slow = best("NV18"), best("SYS", cp=2)
+    # Over 8 ranks heads move fewer bytes than 7 hops; over 2 a ring moves fewer, and hides them behind long chunks.
+    assert (fast.cp_method, slow.cp_method) == ("ulysses", "ring")
+    for plan in (fast, slow):
+        assert plan.methods[0].method == plan.cp_method
+        seconds = [one.step_s for one in plan.methods if one.step_s is not None]
+        assert seconds == sorted(seconds)
+        assert seconds[0] == plan.step.total_s
+    assert best("NV18", cp_method="ring").step.total_s == pytest.approx(
+        next(one.step_s for one in fast.methods if one.method == "ring")
+    )
+
+
+def test_what_decided_between_the_methods_is_told_with_what_is_out(make_node, h100, llama_8b):
+    workload = Workload(model=llama_8b, sequence_len=65536, lock={"cp": 2})
+    advice = advise(make_node(2, "NV18"), h100, workload)
+    step, words = asked(advice, "By which method"), advice.plans[0].method_words
+    assert step.answer == words
+    assert words.startswith(f"{advice.plans[0].cp_method} ")
+    assert words.endswith("; no usp: cp 2 has no divisor between 1 and itself")
+    assert " a step against " in words
+    assert step.value is not None and step.limit is not None and step.value <= step.limit
+
+
+def test_a_method_that_is_asked_for_is_the_only_one_and_is_refused_where_heads_forbid_it(make_node, h100, llama_8b):
+    node = make_node(8, "NV18")
+    workload = Workload(model=replace(llama_8b, heads=28, kv_heads=4), sequence_len=32768, cp_method="ulysses")
+    advice = advise(node, h100, workload)
+    assert {plan.cp_method for plan in advice.plans} <= {"ulysses", "none"}
+    found = explain(node, h100, workload, Layout(cp=8))
+    assert isinstance(found, Rejection)
+    assert (found.rule, found.value) == ("cp-method", 8)
+    assert found.why == "ulysses at cp 8: 28 query heads do not divide over 8 ranks"
+    assert found.fix == "use --cp-method usp, or leave it out"
+    usp = advise(node, h100, replace(workload, cp_method="usp", lock={"cp": 4})).plans[0]
+    assert (usp.cp_label, usp.ulysses) == ("usp 2×2", 2)
+    assert asked(advise(node, h100, replace(workload, lock={"cp": 4})), "By which").answer == "ulysses, as asked"
 
 
 def test_the_length_at_which_the_trace_says_it_turns_is_where_it_turns(make_node, h100, llama_8b):

@@ -7,11 +7,15 @@ from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import AXOLOTL_021, CPADVISOR
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.traffic import (
+    forward_halves,
+    gather_step_bytes,
     gathered_kv_bytes,
+    gradient_halves,
     gradient_hop_bytes,
     hop_bytes,
     layer_gather_bytes,
     layer_reduce_bytes,
+    reduced_gradient_bytes,
     replica_bytes,
     ring_hop_bytes,
     ring_step_bytes,
@@ -46,8 +50,9 @@ def test_tensor_parallelism_halves_a_hop(ring):
     assert hop_bytes(replace(ring, micro_batch=2)) == 128 * MIB
 
 
-def test_float32_gradients_make_a_hop_of_twice_the_bytes_and_float32_processes_send_float32(ring, cpu):
-    assert gradient_hop_bytes(ring) == 128 * MIB
+def test_gradients_go_home_as_wide_as_keys_and_axolotl_s_ring_carries_them_in_float32(ring, cpu):
+    assert gradient_hop_bytes(ring) == hop_bytes(ring) == 64 * MIB
+    assert gradient_hop_bytes(replace(ring, engine=AXOLOTL_021)) == 128 * MIB
     on_cpu = replace(ring, gpu=cpu)
     assert hop_bytes(on_cpu) == 128 * MIB
     assert gradient_hop_bytes(on_cpu) == 128 * MIB
@@ -87,14 +92,53 @@ def test_grouped_heads_hide_a_hop_from_857_tokens_on_at_350_gigabytes_a_second(r
     assert ring_tokens_needed(ring, flops_per_s=600e12, bytes_per_s=350e9) == pytest.approx(857, abs=0.5)
 
 
-def test_what_a_rank_sends_in_a_step_is_the_sum_of_its_hops():
-    # tiny at 512 tokens over 2: a hop is 2 tensors x 256 tokens x 4 heads x 16 x 4 bytes = 128 KiB, float32 gradients
-    # as much. Two layers, forward, backward and gradients: 6 hops.
+def test_exchanged_heads_make_a_share_of_more_tokens_and_fewer_heads():
+    hop = partial(ring_hop_bytes, tokens=131072, kv_heads=8, head_dim=128, layout=Layout(cp=8))
+    assert hop(ulysses=2) == 64 * MIB
+    # 2 heads on each of 2 ranks are 4 heads, of which there are 2: each is there twice.
+    assert ring_hop_bytes(tokens=131072, kv_heads=2, head_dim=128, layout=Layout(cp=8), ulysses=4) == 32 * MIB
+
+
+def test_heads_fewer_than_ranks_are_repeated_before_they_are_exchanged(ring):
+    # 16 ranks, 8 heads: 8,192 tokens x 2 bytes x (2 x 4,096 + 2 x 2,048) = 192 MiB.
+    assert ulysses_bytes(replace(ring, layout=Layout(cp=16), cp_method="ulysses", ulysses=16)) == 192 * MIB
+
+
+def test_gathered_gradients_are_reduced_in_float32(ring):
+    assert reduced_gradient_bytes(replace(ring, cp_method="allgather")) == 2 * 8 * 64 * MIB
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+def test_halves_are_what_a_walk_round_the_ring_counts(ranks):
+    # A share leaves its source downwards. At each hop it is whole while its source is above the receiver.
+    sent, home = [0] * ranks, [0] * ranks
+    for source in range(ranks):
+        for hop in range(1, ranks):
+            receiver = (source - hop) % ranks
+            halves = 2 if source > receiver else 1
+            sent[(receiver + 1) % ranks] += halves
+            home[receiver] += halves
+    assert [forward_halves(ranks, rank) for rank in range(ranks)] == sent
+    assert [gradient_halves(ranks, rank) for rank in range(ranks)] == home
+    # 0.75 (P - 1) shares on average.
+    assert sum(sent) == sum(home) == 1.5 * (ranks - 1) * ranks
+
+
+def test_what_a_rank_sends_in_a_step_depends_on_its_place_in_the_ring():
+    # tiny at 512 tokens over 2: a share is 2 tensors x 256 tokens x 4 heads x 16 x 4 bytes = 128 KiB.
     hop = ring_hop_bytes(tokens=512, kv_heads=4, head_dim=16, layout=Layout(cp=2), width=4)
     assert hop == 128 * 1024
-    step = partial(ring_step_bytes, hop=hop, gradient_hop=hop, layers=2)
-    assert step(cp=2, recomputed_layers=0, micro_batches=1) == 6 * hop
-    # A recomputed layer repeats its forward hop, each micro-batch takes all of them, cp 4 has three where cp 2 has one.
-    assert step(cp=2, recomputed_layers=2, micro_batches=1) == 8 * hop
-    assert step(cp=2, recomputed_layers=0, micro_batches=3) == 18 * hop
-    assert step(cp=4, recomputed_layers=0, micro_batches=1) == 18 * hop
+    step = partial(ring_step_bytes, hop=hop, layers=2)
+    assert step(ranks=2, rank=0, recomputed_layers=0, micro_batches=1) == 512 * 1024
+    assert step(ranks=2, rank=1, recomputed_layers=0, micro_batches=1) == 640 * 1024
+    # A recomputed layer repeats its forward, each micro-batch takes all of it.
+    assert step(ranks=2, rank=1, recomputed_layers=2, micro_batches=1) == (640 + 256) * 1024
+    assert step(ranks=2, rank=0, recomputed_layers=0, micro_batches=3) == 3 * 512 * 1024
+    # cp 4, rank 1: 6 halves forward, 6 again, 5 home; two layers of 64 KiB halves.
+    assert step(ranks=4, rank=1, recomputed_layers=0, micro_batches=1) == 2 * 17 * 64 * 1024
+
+
+def test_gathering_sends_the_own_share_to_each_other_rank_three_times():
+    step = partial(gather_step_bytes, hop=128 * 1024, layers=2, micro_batches=1)
+    assert step(width=4, ranks=2, recomputed_layers=0) == 768 * 1024
+    assert step(width=2, ranks=4, recomputed_layers=2) == 3 * 2 * (2 + 2 + 1) * 128 * 1024

@@ -33,7 +33,7 @@ def reading(cp: int, losses: tuple[float | None, ...], *, sent: int | None = Non
 
 def outcome(losses: tuple[float | None, ...], *, sent: int | None = 768) -> Outcome:
     whole, parallel = reading(1, (6.0, 5.5)), reading(2, losses, sent=sent)
-    verdict = judge(whole, parallel, steps=2, step_bytes=768)
+    verdict = judge(whole, parallel, steps=2, step_bytes=(768, 768))
     return Outcome(verdict=verdict, parallel=parallel, whole=whole, notes=("both runs take 512",))
 
 
