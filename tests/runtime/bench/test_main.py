@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from runtime.bench.__main__ import main
 from runtime.bench.shape import PASSES, forward_flops
@@ -76,3 +77,19 @@ def test_a_length_that_does_not_split_leaves_with_2_and_one_line(capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "--sizes 1001 does not split into" in said
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
+def test_on_gpus_the_trainer_and_torch_are_sound_and_timed(tmp_path):
+    path = tmp_path / "attention.json"
+    words = ("--sizes", "8k", "--heads", "8:2", "--repeats", "3", "--json", path)
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime.bench", "attention", *words], capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["ranks"] == torch.cuda.device_count()
+    assert {variant["role"] for variant in row["variants"] if variant["passes"]} == {"ideal", "peer", "ours"}
+    assert not [variant for variant in row["variants"] if "WRONG" in (variant["not_timed"] or "")]
+    assert all(variant["peak_bytes"] > 0 for variant in row["variants"] if variant["passes"])
