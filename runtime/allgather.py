@@ -38,7 +38,7 @@ def backward(
         for peer in _others(place)
     }
     lane = comm.lane(group, "scattered gradients", k_BSGD.device, slots=1)
-    shapes = {peer: (k_BSGD.shape, v_BSGD.shape) for peer in _others(place)}
+    shapes = dict.fromkeys(_others(place), (k_BSGD.shape, v_BSGD.shape))
     message = lane.start(outgoing, shapes, room_bytes=2 * k_BSGD.numel() * k_BSGD.element_size())
     for dk, dv in message.wait().values():
         gradients.add_home(dk, dv)

@@ -25,6 +25,8 @@ from runtime.kernels import Kernel
 from runtime.partial import Given, Gradients, Output
 from runtime.ulysses import HeadExchange
 
+Gradient = tuple[Tensor, Tensor, Tensor]
+"""Of q, k and v."""
 METHODS = ("none", "ring", "allgather", "ulysses", "usp")
 """none: the sequence is whole; usp: heads over adjacent ranks, a ring over the rest."""
 
@@ -92,10 +94,10 @@ def context_attention_backward(
     """The gradients of `context_attention`."""
     way = _Way(method, kv_group, heads_group, kernel, packed=documents_BN is not None)
     tensors = (dout_BSHD, q_BSHD, out_BSHD, lse_BHS, k_BSGD, v_BSGD)
-    results: list[tuple[Tensor, Tensor, Tensor]] = []
+    results: list[Gradient] = []
     for rows, documents in _by_documents(documents_BN):
         dout, q, out, lse, k, v = (tensor[rows] for tensor in tensors)
-        results.append(way.backward(Given(dout_BSHD=dout, q_BSHD=q, out_BSHD=out, lse_BHS=lse), k, v, documents))
+        results.append(way.backward(Given(dout=dout, q=q, out=out, lse=lse), k, v, documents))
     dq, dk, dv = results[0] if len(results) == 1 else map(torch.cat, zip(*results, strict=True))
     return dq.contiguous(), dk.contiguous(), dv.contiguous()
 
@@ -114,20 +116,22 @@ class _Way:
         if self._heads_group is None:
             return self._inner_forward(q, k, v, documents)
         heads = HeadExchange(self._heads_group, q.device)
-        out, lse_BHS = self._inner_forward(*heads.gather(q, k, v), documents)
+        q_part, k_part, v_part = heads.gather(q, k, v)
+        out, lse_BHS = self._inner_forward(q_part, k_part, v_part, documents)
         out, lse_BSHE = heads.scatter((out, q.shape[2]), (_as_dtype(lse_BHS, q.dtype), q.shape[2]))
         return out, _as_float32(lse_BSHE)
 
-    def backward(self, given: Given, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, ...]:
+    def backward(self, given: Given, k: Tensor, v: Tensor, documents: Documents | None) -> Gradient:
         """Gradients of local shares."""
         if self._heads_group is None:
             return self._inner_backward(given, k, v, documents)
-        heads, q = HeadExchange(self._heads_group, k.device), given.q_BSHD
-        lse_BSHE = _as_dtype(given.lse_BHS, q.dtype)
-        dout, q, out, lse_BSHE, k_all, v_all = heads.gather(given.dout_BSHD, q, given.out_BSHD, lse_BSHE, k, v)
-        gathered = Given(dout_BSHD=dout, q_BSHD=q, out_BSHD=out, lse_BHS=_as_float32(lse_BSHE))
+        heads, q = HeadExchange(self._heads_group, k.device), given.q
+        lse_BSHE = _as_dtype(given.lse, q.dtype)
+        dout, q, out, lse_BSHE, k_all, v_all = heads.gather(given.dout, q, given.out, lse_BSHE, k, v)
+        gathered = Given(dout=dout, q=q, out=out, lse=_as_float32(lse_BSHE))
         dq, dk, dv = self._inner_backward(gathered, k_all, v_all, documents)
-        return tuple(heads.scatter((dq, given.q_BSHD.shape[2]), (dk, k.shape[2]), (dv, v.shape[2])))
+        dq, dk, dv = heads.scatter((dq, given.q.shape[2]), (dk, k.shape[2]), (dv, v.shape[2]))
+        return dq, dk, dv
 
     def _inner_forward(self, q: Tensor, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, Tensor]:
         place = self._place(q, documents)
@@ -135,8 +139,8 @@ class _Way:
             return Output(q, k, v, place, self._kernel).result()
         return self._module.forward(q, k, v, place, self._kv_group, self._kernel)
 
-    def _inner_backward(self, given: Given, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, ...]:
-        place = self._place(given.q_BSHD, documents)
+    def _inner_backward(self, given: Given, k: Tensor, v: Tensor, documents: Documents | None) -> Gradient:
+        place = self._place(given.q, documents)
         if self._kv_group is None:
             return Gradients(given, k, v, place, self._kernel).result()
         return self._module.backward(given, k, v, place, self._kv_group, self._kernel)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from runtime import copy_engine, traffic
+from runtime.copy_engine import CopyEngine
 from runtime.traffic import Timing
 
 Parts = tuple[Tensor, ...]
@@ -174,6 +175,17 @@ class Lane:
         return finish
 
 
+_streams: dict[tuple[int, int, int], torch.cuda.Stream] = {}
+
+
+def _current_stream(device: torch.device) -> torch.cuda.Stream:
+    """torch.cuda.current_stream, which makes a new object each time: at 8K tokens the host's microseconds count."""
+    key = torch._C._cuda_getCurrentStream(device.index)
+    if key not in _streams:
+        _streams[key] = torch.cuda.current_stream(device)
+    return _streams[key]
+
+
 class GpuLane(Lane):
     """A lane with a stream of its own."""
 
@@ -188,17 +200,17 @@ class GpuLane(Lane):
     def _begin(self, message: Message) -> Callable[[], None]:
         """On the lane's own stream, once what the current stream was told so far is done."""
         stream, timing = self._stream, message.timing
-        # The host's time counts here: an exchange is a dozen calls, and asking for the current stream is the dearest.
-        stream.wait_event(torch.cuda.current_stream(self._device).record_event())
+        stream.wait_event(_current_stream(self._device).record_event())
         on_its_way = _nothing if timing is None else lambda: timing.posted(stream)
         self._transport.exchange(message.outgoing, message.places, stream, on_its_way)
         if timing is not None:
             timing.arrived(stream)
         arrival = stream.record_event()
-        return lambda: torch.cuda.current_stream(self._device).wait_event(arrival)
+        return lambda: _current_stream(self._device).wait_event(arrival)
 
 
 _lanes: dict[tuple[str, str], Lane] = {}
+_obstacles: dict[str, tuple[dist.ProcessGroup, str | None]] = {}
 
 
 def lane(group: dist.ProcessGroup, kind: str, device: torch.device, *, slots: int = 2) -> Lane:
@@ -216,9 +228,28 @@ def lane(group: dist.ProcessGroup, kind: str, device: torch.device, *, slots: in
 def _make_lane(group: dist.ProcessGroup, device: torch.device, slots: int) -> Lane:
     if device.type != "cuda":
         return Lane(group, Sends(group))
-    if copy_engine.is_used(group, device):
-        return GpuLane(group, copy_engine.CopyEngine(group, device, slots=slots), device)
-    return GpuLane(group, Sends(group), device)
+    on_engines = obstacle(group, device) is None
+    return GpuLane(group, CopyEngine(group, device, slots=slots) if on_engines else Sends(group), device)
+
+
+def obstacle(group: dist.ProcessGroup, device: torch.device) -> str | None:
+    """Why messages between the GPUs of a group do not go by copy engine; None where they do, and on CPUs.
+
+    All ranks ask at once: the first time they find it out together.
+    """
+    if device.type != "cuda":
+        return None
+    known, why = _obstacles.get(group.group_name, (None, None))
+    if known is not group:
+        why = copy_engine.obstacle(group, device)
+        _obstacles[group.group_name] = group, why
+    return why
+
+
+def carrier(group: dist.ProcessGroup, device: torch.device) -> str:
+    """What brings the messages of a group: `copy_engine`, or the group's backend, `nccl` or `gloo`."""
+    by_engine = device.type == "cuda" and obstacle(group, device) is None
+    return "copy_engine" if by_engine else dist.get_backend(group)
 
 
 def read(values: Tensor) -> list[float]:

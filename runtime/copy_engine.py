@@ -141,34 +141,41 @@ class _Shared:
         return tuple(views)
 
 
-def is_used(group: dist.ProcessGroup, device: torch.device) -> bool:
-    """Whether this group's messages go by copy engine: where they can, unless told otherwise. All ranks ask together."""
-    if device.type != "cuda" or os.environ.get(VARIABLE) == SENDS:
-        return False
-    return _agrees(group, device, _on_one_host(group) and _reaches(group, device))
+def obstacle(group: dist.ProcessGroup, device: torch.device) -> str | None:
+    """Why this group's messages cannot go by copy engine; None where they can. All ranks ask at once, and agree."""
+    if os.environ.get(VARIABLE) == SENDS:
+        return f"{VARIABLE} is {SENDS}"
+    told: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(told, (socket.gethostname(), _own_obstacle(device)), group=group)
+    if len({host for host, _ in told}) > 1:
+        return "the ranks are on several hosts"
+    found = next((why for _, why in told if why is not None), None)
+    return found or _agreed(group, _mapping_obstacle(group, device))
 
 
-def _on_one_host(group: dist.ProcessGroup) -> bool:
-    hosts: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(hosts, socket.gethostname(), group=group)
-    return len(set(hosts)) == 1
-
-
-def _reaches(group: dist.ProcessGroup, device: torch.device) -> bool:
-    """Whether this rank maps the others' memory, and finds the driver's calls."""
+def _own_obstacle(device: torch.device) -> str | None:
+    """What this rank lacks by itself."""
     try:
-        own = _Shared(ALIGNMENT, group, device).addresses[dist.get_rank(group)]
-        stream = torch.cuda.current_stream(device).cuda_stream
-        driver.write_flag(stream, own, 1)
-        driver.wait_for_flag(stream, own, 1)
-        driver.copy(stream, own + FLAG_BYTES, own, FLAG_BYTES)
-        torch.cuda.current_stream(device).synchronize()
-    except (ImportError, OSError, AttributeError, RuntimeError):
-        return False
-    return True
+        flags = torch.zeros(2, dtype=torch.int32, device=device)
+        stream = torch.cuda.current_stream(device)
+        driver.write_flag(stream.cuda_stream, flags.data_ptr(), 1)
+        driver.wait_for_flag(stream.cuda_stream, flags.data_ptr(), 1)
+        driver.copy(stream.cuda_stream, flags.data_ptr() + FLAG_BYTES, flags.data_ptr(), FLAG_BYTES)
+        return None if flags.tolist() == [1, 1] else "the driver's stream memory operations do not work here"
+    except (OSError, AttributeError, RuntimeError) as error:
+        return str(error)
 
 
-def _agrees(group: dist.ProcessGroup, device: torch.device, here: bool) -> bool:
-    verdict = torch.tensor(int(here), device=device)
-    dist.all_reduce(verdict, dist.ReduceOp.MIN, group=group)
-    return bool(verdict.item())
+def _mapping_obstacle(group: dist.ProcessGroup, device: torch.device) -> str | None:
+    """Why the ranks cannot map each other's memory."""
+    try:
+        _Shared(ALIGNMENT, group, device)
+    except (ImportError, RuntimeError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _agreed(group: dist.ProcessGroup, own: str | None) -> str | None:
+    told: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(told, own, group=group)
+    return next((why for why in told if why is not None), None)

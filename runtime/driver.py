@@ -8,6 +8,7 @@ memory mapped, its peers' included.
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 
 _AT_LEAST = 0
@@ -24,7 +25,7 @@ _ARGUMENTS = {
 
 
 @cache
-def _function(name: str) -> ctypes._CFuncPtr:  # pyright: ignore[reportPrivateUsage]
+def _function(name: str) -> Callable[..., int]:
     function = getattr(ctypes.CDLL("libcuda.so.1"), name)
     function.argtypes = _ARGUMENTS[name]
     return function

@@ -11,6 +11,7 @@ of several documents one after the other; arguments and results are laid out BSH
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -52,9 +53,9 @@ class Kernel:
         if self.packed_forward is not None:
             out, lse = self.packed_forward(q_BSHD[0], k_BTGD[0], v_BTGD[0], cuts)
             return out[None], lse[None]
-        pieces = [
-            self.block_forward(*(t[:, rows] for t in (q_BSHD, k_BTGD, v_BTGD)), True) for rows in _pieces(cuts)
-        ]
+        pieces: list[tuple[Tensor, Tensor]] = []
+        for rows in _pieces(cuts):
+            pieces.append(self.block_forward(q_BSHD[:, rows], k_BTGD[:, rows], v_BTGD[:, rows], True))
         return torch.cat([out for out, _ in pieces], dim=1), torch.cat([lse for _, lse in pieces], dim=2)
 
     def backward(
@@ -69,22 +70,22 @@ class Kernel:
         cuts: Cuts = (),
     ) -> tuple[Tensor, Tensor, Tensor]:
         """dq [B, S, H, D], dk and dv [B, T, G, D] of a block, for the final out and log-sum-exp of its queries."""
-        tensors = (dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD)
         if len(cuts) <= 2:
-            return self.block_backward(*tensors, lse_BHS, causal)
+            return self.block_backward(dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD, lse_BHS, causal)
         if self.packed_backward is not None:
-            dq, dk, dv = self.packed_backward(*(tensor[0] for tensor in tensors), lse_BHS[0], cuts)
+            dout, q, k, v, out, lse = (t[0] for t in (dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD, lse_BHS))
+            dq, dk, dv = self.packed_backward(dout, q, k, v, out, lse, cuts)
             return dq[None], dk[None], dv[None]
-        pieces = [
-            self.block_backward(*(tensor[:, rows] for tensor in tensors), lse_BHS[:, :, rows], True)
-            for rows in _pieces(cuts)
-        ]
+        pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+        for rows in _pieces(cuts):
+            dout, q, k, v, out = (t[:, rows] for t in (dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD))
+            pieces.append(self.block_backward(dout, q, k, v, out, lse_BHS[:, :, rows], True))
         dq, dk, dv = (torch.cat(grads, dim=1) for grads in zip(*pieces, strict=True))
         return dq, dk, dv
 
 
 def _pieces(cuts: Cuts) -> list[slice]:
-    return [slice(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [slice(start, end) for start, end in pairwise(cuts)]
 
 
 @lru_cache(maxsize=64)
@@ -95,7 +96,7 @@ def cumulative(cuts: Cuts, device: torch.device) -> Tensor:
 
 def longest(cuts: Cuts) -> int:
     """Tokens of the longest document."""
-    return max(end - start for start, end in zip(cuts, cuts[1:], strict=False))
+    return max(end - start for start, end in pairwise(cuts))
 
 
 def _heads_first(*tensors: Tensor) -> list[Tensor]:
@@ -148,9 +149,7 @@ def _flash_backward(
 
 def _flash_packed_forward(q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor]:
     starts, most = cumulative(cuts, q_NHD.device), longest(cuts)
-    out, lse_HN, *_ = aten._flash_attention_forward(
-        q_NHD, k_NGD, v_NGD, starts, starts, most, most, 0.0, True, False
-    )
+    out, lse_HN, *_ = aten._flash_attention_forward(q_NHD, k_NGD, v_NGD, starts, starts, most, most, 0.0, True, False)
     return out, lse_HN
 
 
@@ -188,7 +187,5 @@ FLASH = Kernel(
 )
 """FlashAttention-2 as torch ships it."""
 # cuDNN makes a plan for each new shape, a tenth of a second; documents have a new one in every batch.
-CUDNN = Kernel(
-    name="cudnn", block_forward=_cudnn_forward, block_backward=_cudnn_backward, for_documents=FLASH
-)
+CUDNN = Kernel(name="cudnn", block_forward=_cudnn_forward, block_backward=_cudnn_backward, for_documents=FLASH)
 CPU = Kernel(name="cpu", block_forward=_cpu_forward, block_backward=_cpu_backward)

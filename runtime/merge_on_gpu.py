@@ -12,7 +12,8 @@ def merge_(out_BSHD: Tensor, lse_BHS: Tensor, block_out_BSHD: Tensor, block_lse_
     """As runtime.merge.merge_, of any strides but in the last dim of the outputs."""
     batch, queries, heads, size = out_BSHD.shape
     assert out_BSHD.stride(-1) == block_out_BSHD.stride(-1) == 1, "a row of an output lies in one piece"
-    _merge[(triton.cdiv(queries * heads, ROWS), batch)](
+    grid = (triton.cdiv(queries * heads, ROWS), batch)
+    _merge[grid](  # pyright: ignore[reportIndexIssue]
         out_BSHD,
         lse_BHS,
         block_out_BSHD,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from runtime import blocks
 from runtime.blocks import Block, Place
-from runtime.kernels import Kernel
+from runtime.kernels import Cuts, Kernel
 from runtime.merge import merge_
 
 
@@ -42,19 +42,21 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What the backward of any block needs of its queries: the final output and log-sum-exp among it."""
+    """What the backward of any block needs of its queries: their final output and log-sum-exp among it."""
 
-    dout_BSHD: Tensor
-    q_BSHD: Tensor
-    out_BSHD: Tensor
-    lse_BHS: Tensor
+    dout: Tensor
+    """[B, S, H, D], as q and out are."""
+    q: Tensor
+    out: Tensor
+    lse: Tensor
+    """[B, H, S], float32."""
 
     def backward(
-        self, queries: slice, k: Tensor, v: Tensor, kernel: Kernel, *, causal: bool, cuts: tuple[int, ...] = ()
+        self, queries: slice, k_BTGD: Tensor, v_BTGD: Tensor, kernel: Kernel, *, causal: bool, cuts: Cuts = ()
     ) -> tuple[Tensor, Tensor, Tensor]:
         """dq, dk, dv of a block."""
-        dout, q, out = (tensor[:, queries] for tensor in (self.dout_BSHD, self.q_BSHD, self.out_BSHD))
-        return kernel.backward(dout, q, k, v, out, self.lse_BHS[:, :, queries], causal, cuts)
+        dout, q, out = (tensor[:, queries] for tensor in (self.dout, self.q, self.out))
+        return kernel.backward(dout, q, k_BTGD, v_BTGD, out, self.lse[:, :, queries], causal, cuts)
 
 
 class Gradients:
@@ -62,7 +64,7 @@ class Gradients:
 
     def __init__(self, given: Given, k_BSGD: Tensor, v_BSGD: Tensor, place: Place, kernel: Kernel) -> None:
         self._given, self._kernel = given, kernel
-        self._dtypes = given.q_BSHD.dtype, k_BSGD.dtype, v_BSGD.dtype
+        self._dtypes = given.q.dtype, k_BSGD.dtype, v_BSGD.dtype
         self._disjoint = place.documents is None
         grads = given.backward(slice(None), k_BSGD, v_BSGD, kernel, causal=True, cuts=blocks.cuts(place))
         # Two addends need no wider sum: torch adds them in float32 and rounds once.
@@ -88,9 +90,7 @@ class Gradients:
 
     def result(self) -> tuple[Tensor, Tensor, Tensor]:
         """dq, dk, dv in the dtypes of q, k, v."""
-        dq, dk, dv = (
-            grad.to(dtype) for grad, dtype in zip((self.dq, self.dk, self.dv), self._dtypes, strict=True)
-        )
+        dq, dk, dv = (grad.to(dtype) for grad, dtype in zip((self.dq, self.dk, self.dv), self._dtypes, strict=True))
         return dq, dk, dv
 
     def _add(self, met: Iterable[Block], k: Tensor, v: Tensor, dk: Tensor, dv: Tensor) -> None:

@@ -14,7 +14,6 @@ the kernel gives them, and are summed there in float32.
 
 from collections.abc import Iterator
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 

@@ -12,31 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runtime.attention import CPU, KERNELS, Kernel
+from runtime.attention import AttentionPlace, attend
 from runtime.bench.shape import HEAD_DIM
-from runtime.ring import ring_attention
+from runtime.kernel_choice import KERNELS
+from runtime.kernels import CPU, Kernel
 
-METHODS = ("ring",)
-"""What `attend` knows."""
+METHODS = ("ring", "allgather", "ulysses")
+"""The ways of the trainer to share a sequence that need no second axis."""
 TRIED_TOKENS = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where and how the trainer's attention runs."""
-
-    method: str
-    kernel: str
-    group_name: str
-
-
-def attend(q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, place: Place) -> tuple[Tensor, Tensor]:
-    """The trainer's context-parallel attention: out [B, S, H, D] and log-sum-exp [B, H, S] of this rank's share.
-
-    No other line here knows the trainer's entry point.
-    """
-    assert place.method in METHODS, f"{place.method} is none of {METHODS}"
-    return ring_attention(q_BSHD, k_BSGD, v_BSGD, place.group_name, place.kernel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +72,8 @@ def _alone(q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, kernel: Kernel) -> Te
     return _Alone.apply(q_BSHD, k_BSGD, v_BSGD, kernel)  # pyright: ignore[reportReturnType]
 
 
-def _ours(q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, place: Place) -> Tensor:
-    return attend(q_BSHD, k_BSGD, v_BSGD, place)[0]
+def _ours(q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, place: AttentionPlace) -> Tensor:
+    return attend(q_BSHD, k_BSGD, v_BSGD, None, place)[0]
 
 
 def kernel_names(device: str) -> tuple[str, ...]:
@@ -106,7 +89,7 @@ def own(kernels: Mapping[str, str | None], methods: Sequence[str], group_name: s
         )
         for name, reason in kernels.items()
     ]
-    places = [Place(method=method, kernel=name, group_name=group_name) for method in methods for name in kernels]
+    places = [_place(method, name, group_name) for method in methods for name in kernels]
     ours = [
         Variant(
             role="ours",
@@ -118,6 +101,12 @@ def own(kernels: Mapping[str, str | None], methods: Sequence[str], group_name: s
         for place in places
     ]
     return [*ideals, *ours]
+
+
+def _place(method: str, kernel: str, group_name: str) -> AttentionPlace:
+    if method == "ulysses":
+        return AttentionPlace(method=method, kernel=kernel, heads_group=group_name)
+    return AttentionPlace(method=method, kernel=kernel, kv_group=group_name)
 
 
 def reason_not(name: str, device: torch.device, dtype: torch.dtype, *, heads: int, kv_heads: int) -> str | None:
