@@ -6,10 +6,10 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import gpu_kernels, planning, ring, startup
+from benchmarks import attention, gpu_kernels, planning, startup
 from benchmarks.row import Row, render
 
-SUITES = (startup, planning, ring, gpu_kernels)
+SUITES = (startup, planning, attention, gpu_kernels)
 
 
 def main() -> int:

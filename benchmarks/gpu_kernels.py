@@ -15,7 +15,8 @@ def rows() -> list[Row]:
         return [Row(name=NAME, skipped="torch is not installed")]
     if not torch.cuda.is_available():
         return [Row(name=NAME, skipped="no CUDA device")]
-    from runtime.attention import FLASH, choose_kernel
+    from runtime.kernel_choice import choose_kernel
+    from runtime.kernels import FLASH
 
     device = torch.device("cuda", 0)
     shape = {"heads": HEADS, "kv_heads": KV_HEADS, "head_dim": HEAD_DIM}

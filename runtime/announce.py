@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch.cuda import nccl
 
-from runtime import comm, process
-from runtime.attention import Choice
+from runtime import comm, process, traffic
 from runtime.data import Dataset
+from runtime.kernel_choice import Choice, shadowed_cudnn
+from runtime.mesh import Mesh
 from runtime.reporter import Reporter
 from runtime.trainer import StepResult, Trainer
 
@@ -35,7 +36,9 @@ def start(
         world=sizes.world,
         **_place(mesh.device),
         layout={"dp_replicate": 1, "dp_shard": sizes.dp_shard, "tp": 1, "cp": sizes.cp},
-        cp_method="ring" if sizes.cp > 1 else "none",
+        cp_method=sizes.method if sizes.cp > 1 else "none",
+        ulysses=sizes.ulysses,
+        transports=[comm.carrier(group, mesh.device) for group in mesh.sequence_groups],
         kernel=choice.kernel.name,
         recompute=dict(Counter(policies)),
         sequence_len=config.batch.sequence_len,
@@ -49,6 +52,14 @@ def start(
         reporter.warn("no_effect", warning)
     for reason in choice.passed_over:
         reporter.warn("slower_kernel", reason)
+    shadow = shadowed_cudnn()
+    if shadow is not None:
+        reporter.warn("shadowed_cudnn", shadow)
+    for why in filter(None, (comm.obstacle(group, mesh.device) for group in mesh.sequence_groups)):
+        reporter.warn(
+            "slower_transport",
+            f"parts of sequences go through NCCL, whose kernels take multiprocessors from attention: {why}",
+        )
     if dataset.padded_share() > MUCH_PADDING:
         reporter.warn(
             "padding",
@@ -88,24 +99,27 @@ def step(trainer: Trainer, result: StepResult, reporter: Reporter) -> None:
         tokens_per_s_per_gpu=speed,
     )
     reporter.emit("memory", **process.memory(trainer.mesh.device))
-    if trainer.mesh.cp_group is not None:
-        _ring_traffic(trainer.mesh.cp_group_name, reporter)
+    _sequence_traffic(trainer.mesh, reporter)
     reporter.say(
         f"step {reporter.step}/{trainer.steps}  loss {result.loss:.4f}  grad norm {result.grad_norm:.3f}  "
         f"lr {result.learning_rate:.2e}  {speed:,.0f} tokens/s/GPU  {result.seconds:.2f} s"
     )
 
 
-def _ring_traffic(group_name: str, reporter: Reporter) -> None:
-    traffic = comm.take_traffic(group_name)
-    reporter.emit(
-        "nccl",
-        step=reporter.step,
-        group="cp",
-        op="send_recv",
-        count=traffic.hops,
-        bytes=traffic.sent_bytes,
-        # Timing each hop would take a CUDA event on either side of it; nothing measures them yet.
-        wire_s=None,
-        exposed_s=None,
-    )
+def _sequence_traffic(mesh: Mesh, reporter: Reporter) -> None:
+    """One event for each group in which parts of sequences went from rank to rank."""
+    kv_op = "all_gather" if mesh.sizes.method == "allgather" else "send_recv"
+    for group, op in ((mesh.kv_group, kv_op), (mesh.heads_group, "all_to_all")):
+        if group is None:
+            continue
+        sent = traffic.take(group.group_name)
+        reporter.emit(
+            "nccl",
+            step=reporter.step,
+            group="cp",
+            op=op,
+            count=sent.messages,
+            bytes=sent.sent_bytes,
+            wire_s=sent.wire_s(),
+            exposed_s=sent.exposed_s(),
+        )

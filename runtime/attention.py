@@ -1,139 +1,223 @@
-"""The attention kernels of one device: each gives out and log-sum-exp, and a backward that takes both from outside.
+"""Context-parallel attention: one operator, whichever way the ranks of a group share a sequence.
 
-Those two properties make a kernel usable in a ring: partial outputs merge by
-their log-sum-exps, and the backward of each block is called with the merged
-ones. All take grouped K/V heads as they are (no repetition). Shapes: B batch,
-S queries, T keys, H query heads, G key/value heads, D head size; arguments and
-results are laid out BSHD.
+Local q, k, v and the documents of the sequence go in, the local output and
+log-sum-exp come out. Heads are exchanged first (Ulysses), then K and V are brought
+to the queries (ring, all-gather); either may be missing. The operator is opaque to
+autograd, selective checkpointing and torch.compile: its results can be kept, so
+that neither kernels nor messages run twice. Shapes: B batch, S local sequence, H
+query heads, G key/value heads, D head size, N documents.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import _resolve_process_group
 
-aten = torch.ops.aten
+from runtime import allgather, ring
+from runtime.blocks import Documents, Place
+from runtime.kernel_choice import KERNELS
+from runtime.kernels import Kernel
+from runtime.partial import Given, Gradients, Output
+from runtime.ulysses import HeadExchange
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kernel:
-    """One implementation of attention over a block."""
-
-    name: str
-    forward: Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
-    """(q_BSHD, k_BTGD, v_BTGD, causal) -> out_BSHD, lse_BHS in float32. Causal needs S == T."""
-    backward: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
-    """(dout_BSHD, q, k, v, out_BSHD, lse_BHS, causal) -> dq_BSHD, dk_BTGD, dv_BTGD, for final out and lse."""
-
-
-def _heads_first(*tensors: Tensor) -> list[Tensor]:
-    # [B, S, H, D] -> [B, H, S, D], a view
-    return [tensor.transpose(1, 2) for tensor in tensors]
-
-
-def _cudnn_forward(q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    q, k, v = _heads_first(q_BSHD, k_BTGD, v_BTGD)
-    out, lse_BHS1, *_ = aten._scaled_dot_product_cudnn_attention(q, k, v, None, True, 0.0, causal, False)
-    return out.transpose(1, 2), lse_BHS1.squeeze(-1)
-
-
-def _cudnn_backward(
-    dout_BSHD: Tensor, q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, out_BSHD: Tensor, lse_BHS: Tensor, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    dout, q, k, v, out = _heads_first(dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD)
-    # Without dropout the kernel reads neither seed nor offset, but the operator wants tensors.
-    unused = torch.zeros((), dtype=torch.int64, device=q.device)
-    lse_BHS1 = lse_BHS.unsqueeze(-1).contiguous()
-    grads = aten._scaled_dot_product_cudnn_attention_backward(
-        dout, q, k, v, out, lse_BHS1, unused, unused, None, None, None, q.shape[2], k.shape[2], 0.0, causal
-    )
-    dq, dk, dv = _heads_first(*grads[:3])
-    return dq, dk, dv
-
-
-def _flash_forward(q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    q, k, v = _heads_first(q_BSHD, k_BTGD, v_BTGD)
-    out, lse_BHS, *_ = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal, False)
-    return out.transpose(1, 2), lse_BHS
-
-
-def _flash_backward(
-    dout_BSHD: Tensor, q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, out_BSHD: Tensor, lse_BHS: Tensor, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    dout, q, k, v, out = _heads_first(dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD)
-    # Without dropout the kernel reads neither seed nor offset, but the operator wants tensors.
-    unused = torch.zeros((), dtype=torch.int64, device=q.device)
-    grads = aten._scaled_dot_product_flash_attention_backward(
-        dout, q, k, v, out, lse_BHS.contiguous(), None, None, q.shape[2], k.shape[2], 0.0, causal, unused, unused
-    )
-    dq, dk, dv = _heads_first(*grads[:3])
-    return dq, dk, dv
-
-
-def _cpu_forward(q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-    q, k, v = _heads_first(q_BSHD, k_BTGD, v_BTGD)
-    out, lse_BHS = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal)
-    return out.transpose(1, 2), lse_BHS
-
-
-def _cpu_backward(
-    dout_BSHD: Tensor, q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, out_BSHD: Tensor, lse_BHS: Tensor, causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    dout, q, k, v, out = _heads_first(dout_BSHD, q_BSHD, k_BTGD, v_BTGD, out_BSHD)
-    grads = aten._scaled_dot_product_flash_attention_for_cpu_backward(dout, q, k, v, out, lse_BHS, 0.0, causal)
-    dq, dk, dv = _heads_first(*grads[:3])
-    return dq, dk, dv
-
-
-CUDNN = Kernel(name="cudnn", forward=_cudnn_forward, backward=_cudnn_backward)
-FLASH = Kernel(name="flash", forward=_flash_forward, backward=_flash_backward)
-CPU = Kernel(name="cpu", forward=_cpu_forward, backward=_cpu_backward)
-KERNELS = {kernel.name: kernel for kernel in (CUDNN, FLASH, CPU)}
-CUDA_PREFERENCE = (CUDNN, FLASH)
-"""Best first. On H200 torch's flash (FlashAttention-2) reaches about 0.57 of cuDNN's rate."""
-
-
-GPU_DTYPES = (torch.bfloat16, torch.float16)
+Gradient = tuple[Tensor, Tensor, Tensor]
+"""Of q, k and v."""
+METHODS = ("none", "ring", "allgather", "ulysses", "usp")
+"""none: the sequence is whole; usp: heads over adjacent ranks, a ring over the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The kernel that a run uses, and why a better one was passed over."""
+class AttentionPlace:
+    """Where and how attention runs. Groups are named, because an operator cannot carry them."""
 
-    kernel: Kernel
-    passed_over: tuple[str, ...] = ()
-    """One line for each faster kernel that this machine cannot run."""
+    kernel: str
+    method: str = "none"
+    kv_group: str = ""
+    """Ranks among which K and V travel or are gathered; empty where they do not."""
+    heads_group: str = ""
+    """Ranks that exchange heads for tokens; empty where none do."""
 
 
-def choose_kernel(device: torch.device, dtype: torch.dtype, *, heads: int, kv_heads: int, head_dim: int) -> Choice:
-    """The fastest kernel that runs forward and backward here, tried on one small block with grouped heads.
+def attend(
+    q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, documents_BN: Tensor | None, place: AttentionPlace
+) -> tuple[Tensor, Tensor]:
+    """out [B, S, H, D] in q's dtype and log-sum-exp [B, H, S], float32: causal attention within each document.
 
-    Raises RuntimeError with every kernel's reason where none runs, and for float32 on a GPU: cuDNN takes it and
-    gives NaN. Raises torch.OutOfMemoryError where the block finds no memory.
+    `documents_BN` holds where documents begin in each whole sequence of the batch, ascending from 0, padded with the
+    sequence's length; int64 on the host, since it decides which kernels are launched. None is one document each.
     """
-    if device.type == "cpu":
-        return Choice(kernel=CPU)
-    if dtype not in GPU_DTYPES:
-        raise RuntimeError(f"no attention kernel of a GPU computes in {dtype}; use bf16: true")
-    reasons: list[str] = []
-    for kernel in CUDA_PREFERENCE:
-        try:
-            _try_block(kernel, device, dtype, heads, kv_heads, head_dim)
-        except torch.OutOfMemoryError:  # a full GPU says nothing of the kernel
-            raise
-        except RuntimeError as error:
-            reasons.append(f"{kernel.name} does not run here: {str(error).splitlines()[0]}")
-        else:
-            return Choice(kernel=kernel, passed_over=tuple(reasons))
-    raise RuntimeError(f"no attention kernel runs {dtype} heads of {head_dim} on {device}: " + "; ".join(reasons))
+    return context_attention(
+        q_BSHD, k_BSGD, v_BSGD, documents_BN, place.method, place.kv_group, place.heads_group, place.kernel
+    )
 
 
-def _try_block(
-    kernel: Kernel, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int
-) -> None:
-    q = torch.ones(1, 256, heads, head_dim, device=device, dtype=dtype)
-    kv = torch.ones(1, 256, kv_heads, head_dim, device=device, dtype=dtype)
-    out, lse = kernel.forward(q, kv, kv, True)
-    kernel.backward(out, q, kv, kv, out, lse, True)
-    torch.cuda.synchronize(device)
+@torch.library.custom_op("cpadvisor::context_attention", mutates_args=())
+def context_attention(
+    q_BSHD: Tensor,
+    k_BSGD: Tensor,
+    v_BSGD: Tensor,
+    documents_BN: Tensor | None,
+    method: str,
+    kv_group: str,
+    heads_group: str,
+    kernel: str,
+) -> tuple[Tensor, Tensor]:
+    """`attend` with its place spelled out."""
+    way = _Way(method, kv_group, heads_group, kernel, packed=documents_BN is not None)
+    results = [
+        way.forward(q_BSHD[rows], k_BSGD[rows], v_BSGD[rows], documents)
+        for rows, documents in _by_documents(documents_BN)
+    ]
+    out, lse = results[0] if len(results) == 1 else map(torch.cat, zip(*results, strict=True))
+    return out, lse
+
+
+@torch.library.custom_op("cpadvisor::context_attention_backward", mutates_args=())
+def context_attention_backward(
+    dout_BSHD: Tensor,
+    q_BSHD: Tensor,
+    k_BSGD: Tensor,
+    v_BSGD: Tensor,
+    out_BSHD: Tensor,
+    lse_BHS: Tensor,
+    documents_BN: Tensor | None,
+    method: str,
+    kv_group: str,
+    heads_group: str,
+    kernel: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `context_attention`."""
+    way = _Way(method, kv_group, heads_group, kernel, packed=documents_BN is not None)
+    tensors = (dout_BSHD, q_BSHD, out_BSHD, lse_BHS, k_BSGD, v_BSGD)
+    results: list[Gradient] = []
+    for rows, documents in _by_documents(documents_BN):
+        dout, q, out, lse, k, v = (tensor[rows] for tensor in tensors)
+        results.append(way.backward(Given(dout=dout, q=q, out=out, lse=lse), k, v, documents))
+    dq, dk, dv = results[0] if len(results) == 1 else map(torch.cat, zip(*results, strict=True))
+    return dq.contiguous(), dk.contiguous(), dv.contiguous()
+
+
+class _Way:
+    """How the ranks of a place share attention."""
+
+    def __init__(self, method: str, kv_group: str, heads_group: str, kernel: str, *, packed: bool) -> None:
+        self._kv_group, self._heads_group = _group(kv_group), _group(heads_group)
+        self._module: ModuleType = allgather if method == "allgather" else ring
+        chosen = KERNELS[kernel]
+        self._kernel: Kernel = (chosen.for_documents or chosen) if packed else chosen
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, Tensor]:
+        """Out and log-sum-exp of local shares."""
+        if self._heads_group is None:
+            return self._inner_forward(q, k, v, documents)
+        heads = HeadExchange(self._heads_group, q.device)
+        q_part, k_part, v_part = heads.gather(q, k, v)
+        out, lse_BHS = self._inner_forward(q_part, k_part, v_part, documents)
+        out, lse_BSHE = heads.scatter((out, q.shape[2]), (_as_dtype(lse_BHS, q.dtype), q.shape[2]))
+        return out, _as_float32(lse_BSHE)
+
+    def backward(self, given: Given, k: Tensor, v: Tensor, documents: Documents | None) -> Gradient:
+        """Gradients of local shares."""
+        if self._heads_group is None:
+            return self._inner_backward(given, k, v, documents)
+        heads, q = HeadExchange(self._heads_group, k.device), given.q
+        lse_BSHE = _as_dtype(given.lse, q.dtype)
+        dout, q, out, lse_BSHE, k_all, v_all = heads.gather(given.dout, q, given.out, lse_BSHE, k, v)
+        gathered = Given(dout=dout, q=q, out=out, lse=_as_float32(lse_BSHE))
+        dq, dk, dv = self._inner_backward(gathered, k_all, v_all, documents)
+        dq, dk, dv = heads.scatter((dq, given.q.shape[2]), (dk, k.shape[2]), (dv, v.shape[2]))
+        return dq, dk, dv
+
+    def _inner_forward(self, q: Tensor, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, Tensor]:
+        place = self._place(q, documents)
+        if self._kv_group is None:
+            return Output(q, k, v, place, self._kernel).result()
+        return self._module.forward(q, k, v, place, self._kv_group, self._kernel)
+
+    def _inner_backward(self, given: Given, k: Tensor, v: Tensor, documents: Documents | None) -> Gradient:
+        place = self._place(given.q, documents)
+        if self._kv_group is None:
+            return Gradients(given, k, v, place, self._kernel).result()
+        return self._module.backward(given, k, v, place, self._kv_group, self._kernel)
+
+    def _place(self, q_BSHD: Tensor, documents: Documents | None) -> Place:
+        group = self._kv_group
+        rank, size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
+        return Place(rank=rank, size=size, local=q_BSHD.shape[1], documents=documents)
+
+
+def _by_documents(documents_BN: Tensor | None) -> Iterator[tuple[slice, Documents | None]]:
+    """Rows of the batch that share their documents, and those: each row has its own, or all have none."""
+    if documents_BN is None:
+        yield slice(None), None
+        return
+    for row, starts in enumerate(documents_BN.tolist()):
+        yield slice(row, row + 1), tuple(sorted(set(starts)))
+
+
+def _group(name: str) -> dist.ProcessGroup | None:
+    return _resolve_process_group(cast(Any, name)) if name else None
+
+
+def _as_dtype(lse_BHS: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, H, S] -> [B, S, H, E]: the bits of float32 as E numbers of a dtype, to travel with tensors of that dtype."""
+    return lse_BHS.transpose(1, 2).contiguous().unsqueeze(-1).view(dtype)
+
+
+def _as_float32(lse_BSHE: Tensor) -> Tensor:
+    # [B, S, H, E] -> [B, H, S]
+    return lse_BSHE.view(torch.float32).squeeze(-1).transpose(1, 2).contiguous()
+
+
+@context_attention.register_fake
+def _(
+    q_BSHD: Tensor,
+    k_BSGD: Tensor,
+    v_BSGD: Tensor,
+    documents_BN: Tensor | None,
+    method: str,
+    kv_group: str,
+    heads_group: str,
+    kernel: str,
+) -> tuple[Tensor, Tensor]:
+    batch, local, heads, _ = q_BSHD.shape
+    return torch.empty_like(q_BSHD).contiguous(), q_BSHD.new_empty(batch, heads, local, dtype=torch.float32)
+
+
+@context_attention_backward.register_fake
+def _(
+    dout_BSHD: Tensor,
+    q_BSHD: Tensor,
+    k_BSGD: Tensor,
+    v_BSGD: Tensor,
+    out_BSHD: Tensor,
+    lse_BHS: Tensor,
+    documents_BN: Tensor | None,
+    method: str,
+    kv_group: str,
+    heads_group: str,
+    kernel: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dq, dk, dv = (torch.empty_like(tensor).contiguous() for tensor in (q_BSHD, k_BSGD, v_BSGD))
+    return dq, dk, dv
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q_BSHD, k_BSGD, v_BSGD, documents_BN, *ctx.place = inputs
+    # The documents lie on the host and stay there, also where what is saved is moved.
+    ctx.documents_BN = documents_BN
+    ctx.save_for_backward(q_BSHD, k_BSGD, v_BSGD, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate(ctx: Any, dout_BSHD: Tensor, _dlse: Tensor | None) -> tuple[Tensor | None, ...]:
+    grads = context_attention_backward(dout_BSHD, *ctx.saved_tensors, ctx.documents_BN, *ctx.place)
+    return *grads, None, None, None, None, None
+
+
+context_attention.register_autograd(_differentiate, setup_context=_save)

@@ -27,9 +27,9 @@ from runtime import (
     weights,
 )
 from runtime import mesh as meshes
-from runtime.attention import Choice, choose_kernel
 from runtime.errors import ConfigError, NotANumberError, TrainerError
 from runtime.faults import Fault
+from runtime.kernel_choice import Choice, choose_kernel
 from runtime.mesh import Mesh
 from runtime.model_shape import ModelShape
 from runtime.progress import Progress
@@ -145,7 +145,8 @@ def _join(config: TrainConfig, device: torch.device, fault: Fault | None, progre
     mesh = meshes.join(config.sizes, device)
     progress.exchanges = partial(comm.begun, mesh.groups)
     if fault is not None and fault.kind == "drop-exchange":
-        comm.keep_own(mesh.cp_group_name)
+        for group in mesh.sequence_groups:
+            comm.keep_own(group.group_name)
     faults.strike(fault, step=0, device=device)
     return mesh
 

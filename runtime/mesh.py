@@ -2,8 +2,9 @@
 
 Rank = data rank x cp + context rank, the order of axolotl's and accelerate's
 mesh (dp_replicate, dp_shard, cp, tp) with the outer and inner axis of one.
-Every axis has a communicator of its own, so that ring hops run beside FSDP's
-collectives, and each group carries the name of its axis.
+The cp axis is itself two, ring ranks x ulysses: neighbours exchange heads, the
+others send K and V. Every axis has a communicator of its own, so that messages
+run beside FSDP's collectives, and each group carries the name of its axis.
 """
 
 import os
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.device_mesh import DeviceMesh
 
+from runtime.attention import AttentionPlace
 from runtime.errors import TrainerError
 from runtime.settings import Sizes
 
@@ -29,8 +31,10 @@ class Mesh:
     rank: int
     sizes: Sizes
     device: torch.device
-    cp_group: dist.ProcessGroup | None
-    """Ranks that share a sequence; None where it is whole."""
+    kv_group: dist.ProcessGroup | None
+    """Ranks of a sequence among which K and V go; None where they do not."""
+    heads_group: dist.ProcessGroup | None
+    """Ranks of a sequence that exchange heads; None where none do."""
     shard_mesh: DeviceMesh
     """dp_shard x cp, over which parameters are sharded."""
 
@@ -49,12 +53,17 @@ class Mesh:
         """All that this rank exchanges in: with every other rank, over the parameters, over the sequence."""
         everyone = dist.group.WORLD
         assert everyone is not None, "a mesh lies inside a default group"
-        return everyone, self.shard_mesh.get_group(), *([] if self.cp_group is None else [self.cp_group])
+        return everyone, self.shard_mesh.get_group(), *self.sequence_groups
 
     @property
-    def cp_group_name(self) -> str:
-        """The name by which an operator finds the group; empty where the sequence is whole."""
-        return "" if self.cp_group is None else self.cp_group.group_name
+    def sequence_groups(self) -> tuple[dist.ProcessGroup, ...]:
+        """The groups in which this rank exchanges parts of its sequences."""
+        return tuple(group for group in (self.kv_group, self.heads_group) if group is not None)
+
+    def attention_place(self, kernel: str) -> AttentionPlace:
+        """How the operator of attention finds the groups: by name, empty where there is none."""
+        kv, heads = (("" if group is None else group.group_name) for group in (self.kv_group, self.heads_group))
+        return AttentionPlace(kernel=kernel, method=self.sizes.method, kv_group=kv, heads_group=heads)
 
 
 def world_size() -> int:
@@ -123,9 +132,15 @@ def make_mesh(sizes: Sizes, device: torch.device) -> Mesh:
     # group that shards comes first, so that a later mesh of the same ranks finds its own under the same number.
     shard_group = dist.new_group(ranks.flatten().tolist(), group_desc="dp_shard_cp")
     assert isinstance(shard_group, dist.ProcessGroup), "every rank is in the group that shards parameters"
-    cp_group = _own_group(ranks, rank, "cp") if sizes.cp > 1 else None
+    by_sequence = ranks.view(sizes.dp_shard, sizes.ring_ranks, sizes.ulysses)
+    # [data, ring, ulysses] -> rows of ring ranks, rows of neighbours
+    kv_rows = by_sequence.transpose(1, 2).reshape(-1, sizes.ring_ranks)
+    kv_group = _own_group(kv_rows, rank, "cp") if sizes.ring_ranks > 1 else None
+    heads_group = _own_group(by_sequence.reshape(-1, sizes.ulysses), rank, "cp_heads") if sizes.ulysses > 1 else None
     shard_mesh = DeviceMesh.from_group(shard_group, device.type, mesh_dim_names=("dp_shard_cp",))
-    return Mesh(rank=rank, sizes=sizes, device=device, cp_group=cp_group, shard_mesh=shard_mesh)
+    return Mesh(
+        rank=rank, sizes=sizes, device=device, kv_group=kv_group, heads_group=heads_group, shard_mesh=shard_mesh
+    )
 
 
 def _own_group(ranks: torch.Tensor, rank: int, name: str) -> dist.ProcessGroup:

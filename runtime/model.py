@@ -14,26 +14,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runtime.attention import AttentionPlace, attend
 from runtime.loss import head_loss
 from runtime.model_shape import Llama3Scaling, ModelShape
-from runtime.ring import ring_attention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionPlace:
-    """Where and how attention runs: the group that shares a sequence, and the kernel."""
+class Positions:
+    """Where the local tokens stand, [S] in one document a sequence, [B, S] within packed ones."""
 
-    group_name: str
-    """Name of the context-parallel process group; empty where the sequence is whole."""
-    kernel: str
+    tokens: Tensor
+    documents: Tensor | None = None
+    """[B, N]: where documents begin in the whole sequences, as runtime.attention.attend takes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
-    """Cosines and sines of the local positions, float32, [S, 1, D] both."""
+    """What attention knows of the local positions."""
 
     cos: Tensor
+    """Cosines, float32, [S, 1, D] or [B, S, 1, D]."""
     sin: Tensor
+    documents: Tensor | None
+    """As in Positions."""
 
 
 def frequencies(shape: ModelShape, device: torch.device) -> Tensor:
@@ -51,11 +54,11 @@ def _slowed(inverse: Tensor, scaling: Llama3Scaling) -> Tensor:
     return blend * inverse + (1 - blend) * inverse / scaling.factor
 
 
-def rotation(shape: ModelShape, positions_S: Tensor) -> Rotation:
-    """Cosines and sines for global positions."""
-    angles = positions_S.float()[:, None] * frequencies(shape, positions_S.device)
-    angles_S1D = torch.cat((angles, angles), dim=-1)[:, None, :]
-    return Rotation(cos=angles_S1D.cos(), sin=angles_S1D.sin())
+def rotation(shape: ModelShape, positions: Positions) -> Rotation:
+    """Cosines and sines for positions in a sequence or a document."""
+    angles = positions.tokens.float()[..., None] * frequencies(shape, positions.tokens.device)
+    angles_S1D = torch.cat((angles, angles), dim=-1)[..., None, :]
+    return Rotation(cos=angles_S1D.cos(), sin=angles_S1D.sin(), documents=positions.documents)
 
 
 def rotate(x_BSHD: Tensor, by: Rotation) -> Tensor:
@@ -105,7 +108,7 @@ class Attention(nn.Module):
         if self.qk_norm:
             q_BSHD, k_BSGD = self.q_norm(q_BSHD), self.k_norm(k_BSGD)
         q_BSHD, k_BSGD = rotate(q_BSHD, by), rotate(k_BSGD, by)
-        out_BSHD, _ = ring_attention(q_BSHD, k_BSGD, v_BSGD, self.place.group_name, self.place.kernel)
+        out_BSHD, _ = attend(q_BSHD, k_BSGD, v_BSGD, by.documents, self.place)
         return self.o_proj(out_BSHD.flatten(-2))
 
 
@@ -159,9 +162,9 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(shape, place) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
 
-    def forward(self, tokens_BS: Tensor, positions_S: Tensor) -> Tensor:
+    def forward(self, tokens_BS: Tensor, positions: Positions) -> Tensor:
         """[B, S] -> [B, S, E]."""
-        by = rotation(self.shape, positions_S)
+        by = rotation(self.shape, positions)
         x_BSE = self.embed_tokens(tokens_BS)
         for layer in self.layers:
             x_BSE = layer(x_BSE, by)
@@ -191,9 +194,9 @@ class CausalLM(nn.Module):
         if self.shape.tied_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, tokens_BS: Tensor, positions_S: Tensor, labels_BS: Tensor, scale: float) -> Tensor:
+    def forward(self, tokens_BS: Tensor, positions: Positions, labels_BS: Tensor, scale: float) -> Tensor:
         """`scale` times the sum over the local labels; with 1 / labels of the whole step, ranks add up to the mean."""
-        return self.lm_head(self.model(tokens_BS, positions_S), labels_BS, scale)
+        return self.lm_head(self.model(tokens_BS, positions), labels_BS, scale)
 
     def parameter_count(self) -> int:
         """All parameters of the whole model, a tied head counted once."""

@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from runtime import recompute, weights
 from runtime.mesh import Mesh
-from runtime.model import AttentionPlace, CausalLM
+from runtime.model import CausalLM
 from runtime.model_shape import ModelShape
 
 
@@ -34,7 +34,7 @@ def build(
 ) -> CausalLM:
     """The model of this rank, its weights in place."""
     with torch.device("meta"):
-        model = CausalLM(shape, AttentionPlace(group_name=mesh.cp_group_name, kernel=kernel))
+        model = CausalLM(shape, mesh.attention_place(kernel))
     recompute.apply(model, policies)
     # A single float32 process has nothing to gather, to cast or to reduce.
     if bf16 or mesh.sizes.world > 1:

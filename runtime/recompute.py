@@ -2,8 +2,8 @@
 
 - none: every activation is kept, nothing runs twice.
 - attention_saved: attention's output and log-sum-exp are kept, the rest of the
-  layer runs again; neither attention kernels nor ring hops do.
-- full: the input is kept, the whole layer runs again, its ring too.
+  layer runs again; neither attention kernels nor messages between ranks do.
+- full: the input is kept, the whole layer runs again, its messages too.
 """
 
 from collections.abc import Callable
@@ -47,6 +47,6 @@ def _runner(policy: str) -> Callable[..., Any]:
 
 
 def _keep_attention(_context: Any, operator: Any, *_args: Any, **_kwargs: Any) -> CheckpointPolicy:
-    if operator is torch.ops.cpadvisor.ring_attention.default:
+    if operator is torch.ops.cpadvisor.context_attention.default:
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE

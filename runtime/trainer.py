@@ -7,7 +7,7 @@ import torch
 from runtime import comm, data, faults, optim, parallel, zigzag
 from runtime.faults import Fault
 from runtime.mesh import Mesh
-from runtime.model import CausalLM
+from runtime.model import CausalLM, Positions
 from runtime.reporter import Reporter
 from runtime.settings import TrainConfig
 from runtime.stopwatch import Stopwatch
@@ -48,8 +48,8 @@ class Trainer:
         )
         self.steps = config.optimization.max_steps or self.loader.steps_of(config.optimization.num_epochs)
         self.optimizer = optim.build(model, config.optimization)
-        self._positions_S = zigzag.positions(
-            mesh.cp_rank, config.sizes.cp, config.batch.sequence_len, device=mesh.device
+        self._positions = Positions(
+            tokens=zigzag.positions(mesh.cp_rank, config.sizes.cp, config.batch.sequence_len, device=mesh.device)
         )
         self._stopwatch = Stopwatch(mesh.device)
         self._fault = fault
@@ -96,7 +96,7 @@ class Trainer:
             self._stopwatch.lap("data")
             progress.enter("forward")
             faults.strike(self._fault, step=step + 1, device=self.mesh.device)
-            part = self.model(batch.inputs, self._positions_S, batch.labels, scale)
+            part = self.model(batch.inputs, self._positions, batch.labels, scale)
             self._stopwatch.lap("forward")
             progress.enter("backward")
             part.backward()

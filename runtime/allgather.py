@@ -1,0 +1,69 @@
+"""Exact causal attention over a sequence that is spread over ranks: every rank gathers all K and V at once.
+
+The share's own keys are attended to while the others arrive; then two blocks are
+left, whatever the number of ranks: all queries against the chunks before the
+early one, the late ones against those between this rank's two. The price is
+memory for K and V of the whole sequence (Llama 3 trains so, arXiv 2407.21783).
+Shares are zigzag, so the work is equal on every rank.
+"""
+
+import torch.distributed as dist
+from torch import Tensor
+
+from runtime import blocks, comm, zigzag
+from runtime.blocks import Place
+from runtime.kernels import Kernel
+from runtime.partial import Given, Gradients, Output
+
+
+def forward(
+    q_BSHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, place: Place, group: dist.ProcessGroup, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    """out [B, S, H, D] in q's dtype and log-sum-exp [B, H, S] in float32, for the whole causal sequence."""
+    gathering = Gathering(k_BSGD, v_BSGD, place, group)
+    output = Output(q_BSHD, k_BSGD, v_BSGD, place, kernel)
+    output.add(blocks.gathered(place), *gathering.whole())
+    return output.result()
+
+
+def backward(
+    given: Given, k_BSGD: Tensor, v_BSGD: Tensor, place: Place, group: dist.ProcessGroup, kernel: Kernel
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v in their dtypes. Those of other ranks' K and V go home and are summed there."""
+    gathering = Gathering(k_BSGD, v_BSGD, place, group)
+    gradients = Gradients(given, k_BSGD, v_BSGD, place, kernel)
+    computed = gradients.of(blocks.gathered(place), *gathering.whole())
+    outgoing = {
+        peer: tuple(zigzag.shard(whole, rank=peer, cp=place.size, dim=1) for whole in computed)
+        for peer in _others(place)
+    }
+    lane = comm.lane(group, "scattered gradients", k_BSGD.device, slots=1)
+    shapes = dict.fromkeys(_others(place), (k_BSGD.shape, v_BSGD.shape))
+    message = lane.start(outgoing, shapes, room_bytes=2 * k_BSGD.numel() * k_BSGD.element_size())
+    for dk, dv in message.wait().values():
+        gradients.add_home(dk, dv)
+    return gradients.result()
+
+
+class Gathering:
+    """K and V of all ranks on their way here."""
+
+    def __init__(self, k_BSGD: Tensor, v_BSGD: Tensor, place: Place, group: dist.ProcessGroup) -> None:
+        self._own, self._place = (k_BSGD, v_BSGD), place
+        lane = comm.lane(group, "gathered keys and values", k_BSGD.device, slots=1)
+        others = _others(place)
+        self._message = lane.start(
+            dict.fromkeys(others, self._own),
+            dict.fromkeys(others, (k_BSGD.shape, v_BSGD.shape)),
+            room_bytes=2 * k_BSGD.numel() * k_BSGD.element_size(),
+        )
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """K and V of the whole sequence, [B, S x P, G, D] both; waits for them."""
+        shares = self._message.wait() | {self._place.rank: self._own}
+        ks, vs = zip(*(shares[rank] for rank in range(self._place.size)), strict=True)
+        return zigzag.unshard(list(ks), dim=1), zigzag.unshard(list(vs), dim=1)
+
+
+def _others(place: Place) -> list[int]:
+    return [rank for rank in range(place.size) if rank != place.rank]
