@@ -69,22 +69,11 @@ def command(tmp_path):
 def written(command, way, tmp_path, *, steps, cp=2):
     """A config for `cp` processes that share each sequence."""
     file = tmp_path / f"job-cp{cp}.yaml"
-    job = (
-        "--model",
-        way.model,
-        "--seq",
-        str(way.tokens),
-        "--gpus",
-        str(cp),
-        "--lock",
-        f"cp={cp}",
-        "--cp-method",
-        "ring",
-    )
+    job = ("--model", way.model, "--seq", str(way.tokens), "--gpus", str(cp), "--lock", f"cp={cp}")
     data, status = command("write", *way.node, *job, "--steps", str(steps), "-o", str(file))
     assert (status, data["path"]) == (0, str(file))
     assert data["plan"]["layout"] == {"dp_replicate": 1, "dp_shard": 1, "tp": 1, "cp": cp}
-    assert data["plan"]["cp_method"] == ("ring" if cp > 1 else "none")
+    assert (data["plan"]["cp_method"] == "none") == (cp == 1)
     return str(file), data["plan"]
 
 
@@ -109,7 +98,7 @@ def test_from_the_machine_to_a_trained_model(command, way, tmp_path):
         assert steps[-1]["loss"] < steps[0]["loss"] < 1.1 * math.log(128_256)
         assert all(event["step_s"] > 0 and event["tokens"] == way.tokens for event in steps)
         (start,) = events(run["dir"], rank, "start")
-        assert (start["cp_method"], start["local_tokens"]) == ("ring", way.tokens // 2)
+        assert (start["cp_method"], start["local_tokens"]) == (plan["cp_method"], way.tokens // 2)
         peak = max(event["peak_allocated_bytes"] for event in events(run["dir"], rank, "memory"))
         # A run of few tokens is mostly its process; the plan's band is for the whole of it.
         assert 0.5 * plan["memory"]["low_bytes"] < peak < 1.2 * plan["memory"]["high_bytes"]

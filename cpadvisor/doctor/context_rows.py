@@ -1,4 +1,4 @@
-"""Is context parallelism on in this run, and does it travel well: local lengths, bytes round the ring, transports.
+"""Is context parallelism on in this run, and does it travel well: local lengths, bytes sent, transports.
 
 Card rows D5, L4 and D4: local length x cp is the whole on every rank alike; D2 and K3: every hop by peer access.
 """

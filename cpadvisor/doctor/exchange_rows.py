@@ -1,37 +1,71 @@
-"""What ranks send for K and V to meet every query: bytes beside the ring's formula, and what nothing hides.
+"""What ranks send for K and V to meet every query: bytes beside the method's formula, and what nothing hides.
 
-Card rows D5 and L4: a ring that carries less than its formula trains another model. D2: what is exposed is waited for.
+Card rows D5 and L4: ranks that send less than the formula train another model. D2: what is exposed is waited for.
 """
 
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from cpadvisor.check.subject import Config
 from cpadvisor.doctor.diagnosis import Diagnosis, Mend
 from cpadvisor.doctor.run_commands import parity_command
 from cpadvisor.doctor.run_facts import RING, RankFacts, RunFacts
+from cpadvisor.model import ModelSpec
 from cpadvisor.plan.layout import Layout
-from cpadvisor.plan.methods import asked_way
+from cpadvisor.plan.methods import Way, asked_way
 from cpadvisor.plan.traffic import BF16_BYTES, FLOAT32_BYTES, rank_step_bytes
 from cpadvisor.units import format_bytes, format_percent, format_seconds
 from cpadvisor.watch.events import number, whole
 from cpadvisor.watch.figures import measured
 
 ROWS = ("D5", "L4")
-RING_METHODS = ("ring", "usp")
-COLLECTIVES = {"all_gather": "K and V are gathered", "all_to_all": "heads are exchanged"}
+OPERATIONS = {"ring": (RING,), "allgather": ("all_gather",), "ulysses": ("all_to_all",), "usp": (RING, "all_to_all")}
+"""What each method sends by."""
 MUCH_WAITING = 0.10
 """Share of a step spent waiting for K and V from which it is worth a change."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """How one operation is spoken of."""
+
+    rule: str
+    title: str
+    sound: str
+    broken: str
+
+
+_WORDS = {
+    RING: _Words(
+        rule="ring-bytes",
+        title="bytes round the ring",
+        sound="K and V go round the ring",
+        broken="K and V do not go round the whole ring",
+    ),
+    "all_gather": _Words(
+        rule="cp-bytes.all_gather",
+        title="bytes of gathered K and V",
+        sound="K and V are gathered",
+        broken="K and V are not gathered whole",
+    ),
+    "all_to_all": _Words(
+        rule="cp-bytes.all_to_all",
+        title="bytes of exchanged heads",
+        sound="heads are exchanged",
+        broken="heads are not exchanged whole",
+    ),
+}
+
+
 def exchange_rows(facts: RunFacts) -> Iterator[Diagnosis]:
-    """Bytes round the ring, bytes of other exchanges, and how much of a step waits for them."""
-    if facts.cp == 1:
+    """Bytes of each operation of the method beside its formula, and how much of a step waits for them."""
+    methods = {str(rank.start.get("cp_method")) for rank in facts.started}
+    if facts.cp == 1 or len(methods) != 1:
         return
-    if all(rank.start.get("cp_method") in RING_METHODS for rank in facts.started):
-        yield from _ring_bytes(facts)
-    for operation in COLLECTIVES:
-        yield from _collective_bytes(facts, operation)
+    for operation in OPERATIONS.get(methods.pop(), ()):
+        yield from _bytes(facts, operation)
     yield from _waiting(facts)
 
 
@@ -50,26 +84,28 @@ def _setting(facts: RunFacts, key: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 1
 
 
-def _ring_bytes(facts: RunFacts) -> Iterator[Diagnosis]:
-    """What each rank sent in a step against the formula of the ring (plan/traffic.py), which depends on its place."""
-    sent = {rank.rank: rank.exchanges[RING] for rank in facts.started if RING in rank.exchanges}
-    expected = {rank.rank: expected_ring_bytes(facts, rank) for rank in facts.started}
+def _bytes(facts: RunFacts, operation: str) -> Iterator[Diagnosis]:
+    """What each rank sent in a step against the formula (plan/traffic.py); in a ring that depends on its place."""
+    words = _WORDS[operation]
+    sent = {rank.rank: rank.exchanges[operation] for rank in facts.started if operation in rank.exchanges}
+    told = {rank.rank: expected_bytes(facts, rank) for rank in facts.started}
+    expected = {rank: None if sizes is None else sizes.get(operation) for rank, sizes in told.items()}
     if not sent or None in expected.values():
         if facts.view.step:
             why = "the trainer did not tell what it sent" if not sent else _why_not_expected(facts)
-            yield Diagnosis(rule="ring-bytes", severity="note", title="bytes round the ring", evidence=why, card=ROWS)
+            yield Diagnosis(rule=words.rule, severity="note", title=words.title, evidence=why, card=ROWS)
         return
     wrong = [rank for rank, event in sent.items() if event["bytes"] != expected[rank]]
     first = next(iter(wrong or sent))
     count, formula = int(sent[first]["bytes"]), expected[first] or 0
     seen = (
         f"rank {first} sent {format_bytes(count)} ({count:,} bytes) in {sent[first].get('count')} messages of step "
-        f"{sent[first].get('step')}; the ring's formula gives {format_bytes(formula)} ({formula:,} bytes)"
+        f"{sent[first].get('step')}; the formula gives {format_bytes(formula)} ({formula:,} bytes)"
     )
     yield Diagnosis(
-        rule="ring-bytes",
+        rule=words.rule,
         severity="error" if wrong else "ok",
-        title="K and V do not go round the whole ring" if wrong else f"K and V go round the ring on {len(sent)} ranks",
+        title=words.broken if wrong else f"{words.sound} on {len(sent)} ranks",
         evidence=seen,
         effect="some queries never meet some keys: attention is wrong without any error" if wrong else None,
         mends=parity_mends(facts) if wrong else (),
@@ -82,8 +118,8 @@ def _why_not_expected(facts: RunFacts) -> str:
     return "the trainer told its length or its recomputation otherwise" if is_known else "the model is not known here"
 
 
-def expected_ring_bytes(facts: RunFacts, rank: RankFacts) -> int | None:
-    """Bytes that a rank of this run sends in one optimizer step; None where that follows from nothing that is known."""
+def expected_bytes(facts: RunFacts, rank: RankFacts) -> dict[str, int] | None:
+    """Bytes that a rank of this run sends in one optimizer step, by operation; None where too little is known."""
     model = None if facts.config is None else facts.config.model
     length, recomputed = whole(rank.start, "sequence_len"), _recomputed_layers(rank)
     if facts.config is None or model is None or length is None or recomputed is None:
@@ -92,14 +128,21 @@ def expected_ring_bytes(facts: RunFacts, rank: RankFacts) -> int | None:
     return rank_step_bytes(
         model,
         layout,
+        _way(rank, facts.config, model, layout),
         rank=rank.rank,
         tokens=length,
-        ulysses=asked_way(facts.config.block("cpadvisor"), model, layout).ulysses,
         width=FLOAT32_BYTES if rank.start.get("device") == "cpu" else BF16_BYTES,
         micro_batch=micro_batch_of(facts),
         micro_batches=_setting(facts, "gradient_accumulation_steps"),
         recomputed_layers=recomputed,
     )
+
+
+def _way(rank: RankFacts, config: Config, model: ModelSpec, layout: Layout) -> Way:
+    """As the rank told it; a trainer that does not tell the degree has that of the file."""
+    block, told = config.block("cpadvisor"), whole(rank.start, "ulysses")
+    degree = block.get("ulysses_degree") if told is None else told
+    return asked_way({"method": rank.start.get("cp_method"), "ulysses_degree": degree}, model, layout)
 
 
 def _recomputed_layers(rank: RankFacts) -> int | None:
@@ -108,26 +151,6 @@ def _recomputed_layers(rank: RankFacts) -> int | None:
     if not isinstance(told, dict):
         return 0 if told is None else None
     return whole(told, "full") if "full" in told else 0
-
-
-def _collective_bytes(facts: RunFacts, operation: str) -> Iterator[Diagnosis]:
-    """What a collective moved: it reaches every rank of its group or none."""
-    sent = {rank.rank: rank.exchanges[operation] for rank in facts.started if operation in rank.exchanges}
-    if not sent:
-        return
-    mute = [rank for rank, event in sent.items() if not event["bytes"]]
-    first, what = next(iter(mute or sent)), COLLECTIVES[operation]
-    event = sent[first]
-    yield Diagnosis(
-        rule=f"cp-bytes.{operation}",
-        severity="error" if mute else "ok",
-        title="a rank sends nothing" if mute else f"{what} on {len(sent)} ranks",
-        evidence=f"{what}: rank {first} sent {format_bytes(int(event['bytes']))} in {event.get('count')} exchanges of "
-        f"step {event.get('step')}",
-        effect="its queries meet its own keys alone" if mute else None,
-        mends=parity_mends(facts) if mute else (),
-        card=ROWS,
-    )
 
 
 def _waiting(facts: RunFacts) -> Iterator[Diagnosis]:

@@ -1,4 +1,4 @@
-"""What the events of one run say: the split of every rank, losses and gradient norms by step, bytes round the ring."""
+"""What the events of one run say: the split of every rank, losses and gradient norms by step, bytes sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from runtime.telemetry import EventReader, events_path
-
-RING = "send_recv"
-"""The operation by which K and V go round a ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +22,7 @@ class RankReading:
     """By step, from 1; None for a value that was no number."""
     grad_norm: Mapping[int, float | None] = field(default_factory=lambda: dict[int, float | None]())
     sent_bytes: Mapping[int, int] = field(default_factory=lambda: dict[int, int]())
-    """Round the ring, by step; empty where the trainer does not say."""
+    """To the ranks that share the sequence, by step; empty where the trainer does not say."""
     warnings: tuple[str, ...] = ()
 
 
@@ -63,23 +60,20 @@ def _read_rank(directory: Path, rank: int) -> RankReading:
         recomputed_layers=_whole((start.get("recompute") or {}).get("full")) or 0,
         loss={step: _number(event.get("loss")) for step, event in steps.items()},
         grad_norm={step: _number(event.get("grad_norm")) for step, event in steps.items()},
-        sent_bytes=_ring_bytes(events),
+        sent_bytes=_sent_bytes(events),
         warnings=tuple(str(event.get("message")) for event in events if event["kind"] == "warning"),
     )
 
 
-def _ring_bytes(events: list[dict[str, Any]]) -> dict[int, int]:
-    """Each step has one `nccl` event of group cp and a ring; one that does not name its step counts in its order."""
-    told = [event for event in events if event["kind"] == "nccl" and event.get("group") == "cp" and _is_ring(event)]
-    return {
-        _whole(event.get("step")) or place: event["bytes"]
-        for place, event in enumerate(told, start=1)
-        if type(event.get("bytes")) is int
-    }
-
-
-def _is_ring(event: Mapping[str, Any]) -> bool:
-    return event.get("op", RING) == RING
+def _sent_bytes(events: list[dict[str, Any]]) -> dict[int, int]:
+    """The sum of each step's `nccl` events of group cp, one an operation; one without a step counts in its order."""
+    told = [event for event in events if event["kind"] == "nccl" and event.get("group") == "cp"]
+    sums: dict[int, int] = {}
+    for place, event in enumerate(told, start=1):
+        if type(event.get("bytes")) is int:
+            step = _whole(event.get("step")) or place
+            sums[step] = sums.get(step, 0) + event["bytes"]
+    return sums
 
 
 def _number(value: object) -> float | None:

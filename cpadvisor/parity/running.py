@@ -168,26 +168,25 @@ def _config(job: JobFile, cp: int, text: str) -> Path:
 
 
 def expected_bytes(pair: Pair, parallel: Reading) -> tuple[int, ...] | None:
-    """What each rank has to send round its ring in a step; None without a ring or the model's shape."""
+    """What each rank has to send in a step for K and V to meet the queries; None where the shape is not known."""
     try:
         model = model_of(pair.job)
     except ModelError:
         return None
     layout = Layout(cp=pair.cp)
-    way = asked_way(pair.job.own, model, layout)
-    if way.method not in ("ring", "usp"):
-        return None
     return tuple(
-        rank_step_bytes(
-            model,
-            layout,
-            rank=rank.rank,
-            tokens=pair.sequence_len,
-            ulysses=way.ulysses,
-            width=BF16_BYTES if parallel.on_gpu else FLOAT32_BYTES,
-            micro_batch=whole_number(pair.job, "micro_batch_size"),
-            micro_batches=whole_number(pair.job, "gradient_accumulation_steps"),
-            recomputed_layers=rank.recomputed_layers,
+        sum(
+            rank_step_bytes(
+                model,
+                layout,
+                asked_way(pair.job.own, model, layout),
+                rank=rank.rank,
+                tokens=pair.sequence_len,
+                width=BF16_BYTES if parallel.on_gpu else FLOAT32_BYTES,
+                micro_batch=whole_number(pair.job, "micro_batch_size"),
+                micro_batches=whole_number(pair.job, "gradient_accumulation_steps"),
+                recomputed_layers=rank.recomputed_layers,
+            ).values()
         )
         for rank in parallel.ranks
     )

@@ -95,9 +95,10 @@ def cp_buffers(candidate: Candidate) -> Mapping[str, float]:
     """The bundled trainer's buffers by name, in bytes a local token. A pair is of K and V, or of dK and dV: 2 x kv.
 
     Ring: two pairs received, two on their way home, and with more than two ranks a float32 pair that sums. Gathered:
-    one pair of the whole length, the kernel's gradients of it and their float32 copy. Heads: q, k, v and the output as
-    sent and as received. Llama-3.1-8B in bf16: 16,384 for a ring of two and 24,576 for one of more, 16,384 a rank of cp
-    for all-gather, 40,960 for heads.
+    pairs of the whole length as they come and in order, gradients as the kernel gives them, as they leave and as they
+    come, and the same sum. Heads: q, k, v and the output as sent and as received. Llama-3.1-8B in bf16: 16,384 for a
+    ring of two and 24,576 for one of more, 20,480 a rank of cp for all-gather and 8,192 from three ranks on, 40,960 for
+    heads.
     """
     width = candidate.compute_bytes
     pair = 2 * spread_kv_size(candidate)
@@ -105,11 +106,11 @@ def cp_buffers(candidate: Candidate) -> Mapping[str, float]:
     if candidate.ring_ranks > 1:
         found["received"] = 2 * width * pair
         found["returning"] = 2 * width * pair
-    if candidate.ring_ranks > 2:
-        found["sums"] = FLOAT32_BYTES * pair
     if candidate.cp_method == "allgather":
-        found["gathered"] = candidate.layout.cp * width * pair
-        found["gathered_gradients"] = candidate.layout.cp * (width + FLOAT32_BYTES) * pair
+        found["gathered"] = 2 * candidate.layout.cp * width * pair
+        found["gathered_gradients"] = 3 * candidate.layout.cp * width * pair
+    if candidate.layout.cp // candidate.ulysses > 2:
+        found["sums"] = FLOAT32_BYTES * pair
     if candidate.ulysses > 1:
         found["exchanged"] = 2 * width * (2 * candidate.model.q_size / candidate.layout.tp + pair)
     return found

@@ -17,8 +17,8 @@ KERNEL_HALF_TOKENS = 700
 CHUNK_HALF_TOKENS = 1600
 """Chunk at which a ring reaches half the whole kernel's rate, merge and smaller kernels together: 0.66, 0.84, 0.92,
 0.95 and 0.98 of ideal at chunks of 4K to 64K (a plain zigzag ring on 2 x H200)."""
-GATHERED_HALF_TOKENS = 700
-"""The same for gathered K and V, which nothing merges: the whole kernel on shorter queries. An estimate."""
+GATHERED_MERGES = 2
+"""Blocks that gathered K and V leave to merge, whatever the number of ranks; a ring has one for each other rank."""
 
 HEAD_64_SHARES = (0.75, 0.785)
 """Rates of heads of 64 over those of 128, forward and backward: cuDNN on H200, 32,768 tokens, 461 of 613 and 417 of
@@ -127,9 +127,21 @@ def attention_efficiency(candidate: Candidate) -> float:
     share = candidate.sequence_len / (candidate.sequence_len + KERNEL_HALF_TOKENS * intensity)
     if candidate.layout.cp > candidate.ulysses:
         chunk = candidate.sequence_share * candidate.ulysses
-        merges = candidate.ring_ranks > 1 or candidate.engine.merges_gathered
-        share *= chunk / (chunk + (CHUNK_HALF_TOKENS if merges else GATHERED_HALF_TOKENS) * intensity)
+        share *= chunk / (chunk + _chunk_half_tokens(candidate) * intensity)
     return share
+
+
+def _chunk_half_tokens(candidate: Candidate) -> float:
+    """Chunk at which half the whole kernel's rate is reached: less where gathered K and V leave fewer blocks to merge.
+
+    Of a ring's 1,600 tokens 700 are the kernel's own and the rest is taken for merging: 1,600 at cp 2, 957 at cp 8. An
+    estimate.
+    """
+    if candidate.ring_ranks > 1 or candidate.engine.merges_gathered:
+        return CHUNK_HALF_TOKENS
+    others = candidate.layout.cp - 1
+    merging = (CHUNK_HALF_TOKENS - KERNEL_HALF_TOKENS) * min(GATHERED_MERGES, others) / others
+    return KERNEL_HALF_TOKENS + merging
 
 
 def attention_seconds(candidate: Candidate) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """How long K and V take to meet the queries of other ranks, by method: what nothing hides, and what attention hides.
 
 Hops of K and V hide behind the attention of the chunk at hand, and so do gradients on their way home, but for the last.
-All-gathers and all-to-alls hide behind nothing. gloo on CPU processes shares the cores that compute, so there nothing
-hides.
+Gathered K and V hide behind the attention of a rank's own share. Exchanges of heads hide behind nothing. gloo on CPU
+processes shares the cores that compute, so there nothing hides.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def cp_forward(candidate: Candidate, links: Links, attention: float) -> Split:
     if not candidate.engine.cp_methods and candidate.cp_method != "ring":
         return _selected(candidate, links), 0.0
     if candidate.cp_method == "allgather":
-        return links["cp"].gather(traffic.gathered_kv_bytes(candidate)), 0.0
+        return _gathering(candidate, links, attention)
     hop = links["cp_ring"].exchange(traffic.hop_bytes(candidate))
     exposed, hidden = _hops(candidate, hop, hops=candidate.ring_ranks - 1, attention=attention)
     return exposed + _exchange_of_heads(candidate, links), hidden
@@ -48,17 +48,25 @@ def cp_backward(candidate: Candidate, links: Links, attention: float) -> Split:
     """One backward pass: K and V travel again, their gradients come home.
 
     Ring: the first hop of K and V goes alone, the last gradient has nothing left to compute beside it. All-gather: K
-    and V again, then a reduction of dK and dV. Heads: q, k, v and the output again, then the gradients of the four.
+    and V again, then dK and dV home, with nothing left to compute. Heads: q, k, v and the output again, then the
+    gradients of the four.
     """
     if candidate.layout.cp == 1:
         return 0.0, 0.0
     if not candidate.engine.cp_methods and candidate.cp_method != "ring":
         return _selected(candidate, links) * (2 if candidate.layout.cp > candidate.ulysses else 1), 0.0
     if candidate.cp_method == "allgather":
-        sizes = traffic.gathered_kv_bytes(candidate), traffic.reduced_gradient_bytes(candidate)
-        return sum(map(links["cp"].gather, sizes)), 0.0
+        exposed, hidden = _gathering(candidate, links, attention)
+        return exposed + links["cp_home"].gather(traffic.gathered_kv_bytes(candidate)), hidden
     exposed, hidden = _ring_backward(candidate, links, attention)
     return exposed + traffic.BACKWARD_EXCHANGES * _exchange_of_heads(candidate, links), hidden
+
+
+def _gathering(candidate: Candidate, links: Links, attention: float) -> Split:
+    """K and V of every rank come straight here beside the attention of the own share, 1 / cp of the whole."""
+    gathered = links["cp_home"].gather(traffic.gathered_kv_bytes(candidate))
+    exposed = exposed_seconds(candidate, gathered, attention / candidate.layout.cp)
+    return exposed, gathered - exposed
 
 
 def _ring_backward(candidate: Candidate, links: Links, attention: float) -> Split:

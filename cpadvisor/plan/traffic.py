@@ -3,6 +3,7 @@
 from cpadvisor.model import ModelSpec
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.layout import Layout
+from cpadvisor.plan.methods import Way
 
 BF16_BYTES = 2
 FLOAT32_BYTES = 4
@@ -76,11 +77,6 @@ def gathered_kv_bytes(candidate: Candidate) -> int:
     return hop_bytes(candidate) * (candidate.layout.cp // candidate.ulysses)
 
 
-def reduced_gradient_bytes(candidate: Candidate) -> int:
-    """Bytes of dK and dV of the whole length, which the backward of all-gather reduces in float32."""
-    return gathered_kv_bytes(candidate) * FLOAT32_BYTES // candidate.compute_bytes
-
-
 def layer_gather_bytes(candidate: Candidate) -> int:
     """Bytes of one layer's parameters in compute precision, which FSDP gathers over dp_shard x cp.
 
@@ -135,35 +131,43 @@ def ring_step_bytes(*, hop: int, ranks: int, rank: int, layers: int, recomputed_
 def rank_step_bytes(
     model: ModelSpec,
     layout: Layout,
+    way: Way,
     *,
     rank: int,
     tokens: int,
-    ulysses: int,
     width: int,
     micro_batch: int,
     micro_batches: int,
     recomputed_layers: int,
-) -> int:
-    """`ring_step_bytes` of a rank of the whole job: its place in the ring is that of its neighbours who exchange heads.
+) -> dict[str, int]:
+    """What a rank of the whole job sends in one optimizer step, by operation: `send_recv`, `all_gather`, `all_to_all`.
 
-    tp 1, cp 4 with heads over 2 ranks: ranks 0 and 1 are at place 0 of their rings, 2 and 3 at place 1.
+    Its place in the ring is that of its neighbours who exchange heads: at tp 1 and cp 4 with heads over 2 ranks, ranks
+    0 and 1 are at place 0 of their rings, 2 and 3 at place 1.
     """
-    hop = ring_hop_bytes(
+    ranks = layout.cp // way.ulysses
+    share = micro_batch * ring_hop_bytes(
         tokens=tokens,
         kv_heads=model.kv_heads,
         head_dim=model.head_dim,
         layout=layout,
         width=width,
-        ulysses=ulysses,
+        ulysses=way.ulysses,
     )
-    return ring_step_bytes(
-        hop=micro_batch * hop,
-        ranks=layout.cp // ulysses,
-        rank=rank // layout.tp % layout.cp // ulysses,
-        layers=model.layers,
-        recomputed_layers=recomputed_layers,
-        micro_batches=micro_batches,
-    )
+    passes = {"layers": model.layers, "recomputed_layers": recomputed_layers, "micro_batches": micro_batches}
+    found: dict[str, int] = {}
+    if way.method == "allgather":
+        found["all_gather"] = gather_step_bytes(share=share, ranks=ranks, **passes)
+    elif ranks > 1:
+        place = rank // layout.tp % layout.cp // way.ulysses
+        found["send_recv"] = ring_step_bytes(hop=share, ranks=ranks, rank=place, **passes)
+    if way.ulysses > 1:
+        local = micro_batch * tokens // layout.cp
+        # A share is as large as the K and V of its ranks' own tokens, repeated where heads are few.
+        once = 2 * local * width * (model.q_size // layout.tp) + share
+        lse = local * FLOAT32_BYTES * (model.heads // layout.tp)
+        found["all_to_all"] = heads_step_bytes(once=once, lse=lse, ranks=way.ulysses, **passes)
+    return found
 
 
 def forward_halves(ranks: int, rank: int) -> int:
@@ -185,13 +189,23 @@ def gradient_halves(ranks: int, rank: int) -> int:
     return 2 * (ranks - 1 - rank) + rank
 
 
-def gather_step_bytes(
-    *, hop: int, width: int, ranks: int, layers: int, recomputed_layers: int, micro_batches: int
-) -> int:
-    """Bytes that a rank sends in one optimizer step where K and V are gathered: its share to each other rank.
+def gather_step_bytes(*, share: int, ranks: int, layers: int, recomputed_layers: int, micro_batches: int) -> int:
+    """Bytes that a rank sends in one optimizer step where K and V are gathered; `share` is its own K and V.
 
-    Once forward, once backward, and dK and dV in float32; a layer that is recomputed whole gathers once more. `tiny` as
-    in `ring_step_bytes`: 2 x 3 x 128 KiB = 768 KiB.
+    A layer sends it to each other rank forward and again backward, and each its dK and dV; one that is recomputed
+    whole repeats its forward. `tiny` as in `ring_step_bytes`: 2 x 3 x 128 KiB = 768 KiB.
     """
-    each = 2 * hop + hop * FLOAT32_BYTES // width
-    return micro_batches * (ranks - 1) * (layers * each + recomputed_layers * hop)
+    return micro_batches * (ranks - 1) * share * (3 * layers + recomputed_layers)
+
+
+def heads_step_bytes(
+    *, once: int, lse: int, ranks: int, layers: int, recomputed_layers: int, micro_batches: int
+) -> int:
+    """Bytes that a rank sends in one optimizer step where heads are exchanged over `ranks`.
+
+    `once` are q, k, v and the output of local tokens, `lse` their log-sum-exp; all but 1 / ranks of them leaves. A
+    layer sends both forward, and backward `once` again, its gradients, and `lse`. `tiny` (8 heads of 16) at 512 tokens
+    over cp 2 in float32: 384 KiB and 8 KiB, so 2 x (3 x 192 + 2 x 4) KiB = 1,168 KiB.
+    """
+    forward, backward = once + lse, BACKWARD_EXCHANGES * once + lse
+    return micro_batches * (layers * (forward + backward) + recomputed_layers * forward) // ranks * (ranks - 1)

@@ -15,7 +15,7 @@ SCHEMA = 1
 WIDTH = 80
 LABEL_COLUMN = 24
 
-_NAMES = {"split": "split", "traffic": "bytes round the ring", "loss": "loss", "grad_norm": "gradient norm"}
+_NAMES = {"split": "split", "traffic": "bytes sent", "loss": "loss", "grad_norm": "gradient norm"}
 
 
 def parity_json(outcome: Outcome) -> dict[str, Any]:

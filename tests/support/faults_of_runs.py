@@ -40,9 +40,9 @@ def uneven(run, **of_rank_1):
     return run
 
 
-def exchanged(run, **told):
+def exchanged(run, *, method="ring", **told):
     """Steps of rank 0 whose exchanges are told so."""
-    run.started(0)
+    run.started(0, cp_method=method)
     for number in range(1, 6):
         run.stepped(0, number, sent=None)
         run.event(0, 1.0 + 2 * number, "nccl", step=number, group="cp", count=6, **told)
@@ -184,7 +184,7 @@ OF_A_RUN = [
     ),
     (
         "a rank that exchanges no heads",
-        lambda run: exchanged(run, op="all_to_all", bytes=0, wire_s=None, exposed_s=None),
+        lambda run: exchanged(run, method="ulysses", op="all_to_all", bytes=0, wire_s=None, exposed_s=None),
         "cp-bytes.all_to_all",
         "error",
         ("D5", "L4"),

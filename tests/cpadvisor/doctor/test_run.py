@@ -67,6 +67,10 @@ def test_context_parallelism_is_proven_by_lengths_and_bytes(run):
     )
 
 
+USP_HEADS = 2 * 2048 * (3 * 4 * 384 + 2 * 4 * 8) // 2
+"""Of `tiny` over 2 ranks: 2,048 tokens, three times 384 numbers of q, k, v and output, twice 8 log-sum-exps."""
+
+
 def test_a_usp_run_is_held_against_its_smaller_ring_and_tells_both_exchanges(tmp_path):
     config = {"context_parallel_size": 4, "cpadvisor": {**TINY["cpadvisor"], "method": "usp"}}
     run = SoundRun(tmp_path / "run", config=config, layout={"cp": 4}, world=4)
@@ -74,7 +78,7 @@ def test_a_usp_run_is_held_against_its_smaller_ring_and_tells_both_exchanges(tmp
         # Heads over 2 ranks: 4,096 tokens meet 2 KV heads, 2 x 4,096 x 2 x 16 x 4 bytes = 1 MiB a share of a ring of 2.
         halves = 4 if rank < 2 else 5
         run.started(rank, cp_method="usp", local_tokens=2048)
-        told = {"group": "cp", "op": "all_to_all", "count": 12, "bytes": 4096, "exposed_s": 0.1, "wire_s": 0.1}
+        told = {"group": "cp", "op": "all_to_all", "count": 12, "bytes": USP_HEADS, "exposed_s": 0.1, "wire_s": 0.1}
         for number in range(1, 6):
             run.stepped(rank, number, sent=2 * halves * 2**19)
             run.event(rank, 1.0 + 2 * number, "nccl", step=number, **told)

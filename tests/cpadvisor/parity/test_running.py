@@ -228,11 +228,14 @@ def test_the_expected_bytes_follow_the_model_the_method_and_what_ran(config: Pat
     assert expected(backend="gloo", recomputed=1) == (9 * half, 12 * half)
     thrice = "gradient_accumulation_steps: 1 -> gradient_accumulation_steps: 3"
     assert expected(thrice, backend="gloo") == (24 * half, 30 * half)
-    assert expected("method: ring -> method: allgather", backend="gloo") is None
+    # Three shares of 128 KiB a layer; heads: 3 x 192 KiB of q, k, v and output or their gradients, 2 x 4 KiB of lse.
+    assert expected("method: ring -> method: allgather", backend="gloo") == (2 * 3 * 128 * 1024,) * 2
+    assert expected("method: ring -> method: ulysses", backend="gloo") == (2 * 584 * 1024,) * 2
     four = ("context_parallel_size: 2 -> context_parallel_size: 4", "rank_order: [1, 0] -> rank_order: [0, 1, 2, 3]")
-    # Heads over 2 neighbours: 256 tokens of 2 KV heads, half as much a share, round a ring of 2.
+    # Heads over 2 neighbours, of 128 tokens each: then 256 tokens of 2 KV heads, half as much a share, round 2 ranks.
     told = expected(*four, "method: ring -> method: usp", backend="gloo", cp=4)
-    assert told == (4 * half, 4 * half, 5 * half, 5 * half)
+    heads = 584 * 1024
+    assert told == (4 * half + heads, 4 * half + heads, 5 * half + heads, 5 * half + heads)
 
 
 def test_usage_errors_are_told_before_anything_is_asked_or_started(

@@ -138,7 +138,7 @@ def test_without_its_events_the_traffic_is_not_seen_and_not_passed(make_reading:
         whole, make_reading(cp=2, loss=LOSS, sent={0: dict.fromkeys(LOSS, 768)}), steps=4, step_bytes=(768, 768)
     )
     assert (silent.word, outcomes(silent)["traffic"]) == ("equal", "not seen")
-    assert evidence(silent, "traffic") == "rank 1 did not say what the ring carried"
+    assert evidence(silent, "traffic") == "rank 1 did not say what it sent"
     unknown = judge(whole, make_reading(cp=2, loss=LOSS, sent=sent(768)), steps=4, step_bytes=None)
     assert (unknown.word, outcomes(unknown)["traffic"]) == ("equal", "not seen")
 
@@ -149,14 +149,6 @@ def test_a_rank_sends_what_its_place_asks_for(make_reading: Make):
         make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, sent=places), steps=4, step_bytes=(512, 640)
     )
     assert evidence(verdict, "traffic") == "512 B to 640 B a step from every rank, as the formula has it"
-
-
-def test_a_method_without_a_ring_is_judged_by_its_values_alone(make_reading: Make):
-    verdict = judge(
-        make_reading(cp=1, loss=LOSS), make_reading(cp=2, loss=LOSS, method="ulysses"), steps=4, step_bytes=None
-    )
-    assert (verdict.word, outcomes(verdict)["traffic"]) == ("equal", "not seen")
-    assert evidence(verdict, "traffic") == "ulysses moves K and V in collectives, not by hops"
 
 
 def test_a_rank_that_sends_less_is_named_with_its_step(make_reading: Make):

@@ -58,11 +58,11 @@ def test_a_ring_holds_two_shares_of_keys_and_two_of_their_gradients_and_sums_tho
     assert cp_buffer_bytes(one) == 0
 
 
-def test_gathered_keys_of_the_bundled_trainer_are_of_every_rank_with_their_gradients_in_both_widths(one):
-    # A rank of cp: 2 x 1,024 x 2 bytes of K and V, and 2 x 1,024 x (2 + 4) of their gradients.
+def test_gathered_keys_of_the_bundled_trainer_are_of_every_rank_and_so_are_their_gradients(one):
+    # A rank of cp: 2 x 1,024 x 2 bytes of K and V twice, three times of their gradients; a float32 pair sums.
     gathered = replace(one, layout=Layout(cp=4), cp_method="allgather")
-    assert cp_buffers(gathered) == {"gathered": 4 * 4096, "gathered_gradients": 4 * 12_288}
-    assert cp_buffer_bytes(gathered) == 2048 * 4 * 16_384
+    assert cp_buffers(gathered) == {"gathered": 4 * 8192, "gathered_gradients": 4 * 12_288, "sums": 8192}
+    assert cp_buffer_bytes(gathered) == 2048 * (4 * 20_480 + 8192)
 
 
 def test_exchanged_heads_are_held_as_sent_and_as_received_and_repeated_where_they_are_few(one):

@@ -54,12 +54,12 @@ def test_the_last_gradient_of_a_ring_comes_home_beside_nothing(ring, links_of):
     assert (exposed, hidden) == (pytest.approx(hop), pytest.approx(hop + 6 * 2 * hop))
 
 
-def test_gathered_keys_hide_behind_nothing_and_their_gradients_are_reduced_in_float32(ring, links_of):
+def test_gathered_keys_hide_behind_the_own_share_and_their_gradients_behind_nothing(ring, links_of):
     gathered = replace(ring, cp_method="allgather")
-    links = links_of(gathered)
-    whole = collective(512 * MIB, ranks=8)
-    assert cp_forward(gathered, links, LONG) == (pytest.approx(whole), 0.0)
-    assert cp_backward(gathered, links, LONG)[0] == pytest.approx(whole + collective(1024 * MIB, ranks=8))
+    links, whole = links_of(gathered), collective(512 * MIB, ranks=8)
+    assert cp_forward(gathered, links, LONG) == (0.0, pytest.approx(whole))
+    assert cp_forward(gathered, links, 8 * 1e-3) == (pytest.approx(whole - 1e-3), pytest.approx(1e-3))
+    assert cp_backward(gathered, links, LONG) == (pytest.approx(whole), pytest.approx(whole))
 
 
 def test_heads_are_exchanged_once_forward_and_twice_backward_and_packed_each_time(ring, links_of):

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cpadvisor.plan.candidate import Candidate
-from cpadvisor.plan.compute import attention_flops, attention_rates, layer_seconds, optimizer_seconds
+from cpadvisor.plan.compute import (
+    REFERENCE_INTENSITY,
+    attention_efficiency,
+    attention_flops,
+    attention_rates,
+    layer_seconds,
+    optimizer_seconds,
+)
 from cpadvisor.plan.engines import AXOLOTL_021, CPADVISOR
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.links import GroupLink, group_links, see_fabric
@@ -85,6 +92,17 @@ def test_nvlink_hides_a_long_ring_but_for_the_gradients_last_hop(ring, links_of)
     # 64 MiB of dK and dV at 370.8e9 and 120 us, 32 layers: 9.6 ms; every other hop is behind its chunk.
     terms = step_terms(ring, links_of(ring))
     assert terms["ring"] == pytest.approx(32 * (120e-6 + 2**26 / 370.8e9), rel=1e-3)
+
+
+def test_gathered_keys_are_merged_twice_and_those_of_a_ring_at_every_step(ring):
+    # 16,384 a chunk: of 1,600 tokens 700 are the kernel's own, 2 of 7 merges are left of the other 900. On an H100 the
+    # lengths grow with FLOP/s over bytes/s.
+    gathered = replace(ring, cp_method="allgather")
+    scale = ring.gpu.attention_forward_flops_per_s / ring.gpu.hbm_bytes_per_s / REFERENCE_INTENSITY
+    expected = (16_384 + 1600 * scale) / (16_384 + (700 + 900 * 2 / 7) * scale)
+    assert attention_efficiency(gathered) / attention_efficiency(ring) == pytest.approx(expected)
+    two = replace(ring, layout=Layout(cp=2))
+    assert attention_efficiency(replace(two, cp_method="allgather")) == attention_efficiency(two)
 
 
 def test_pcie_exposes_the_ring_of_short_chunks(ring, links_of):

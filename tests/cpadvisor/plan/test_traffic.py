@@ -3,19 +3,22 @@ from functools import partial
 
 import pytest
 
+from cpadvisor.catalog import find_model
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import AXOLOTL_021, CPADVISOR
 from cpadvisor.plan.layout import Layout
+from cpadvisor.plan.methods import Way
 from cpadvisor.plan.traffic import (
     forward_halves,
     gather_step_bytes,
     gathered_kv_bytes,
     gradient_halves,
     gradient_hop_bytes,
+    heads_step_bytes,
     hop_bytes,
     layer_gather_bytes,
     layer_reduce_bytes,
-    reduced_gradient_bytes,
+    rank_step_bytes,
     replica_bytes,
     ring_hop_bytes,
     ring_step_bytes,
@@ -104,10 +107,6 @@ def test_heads_fewer_than_ranks_are_repeated_before_they_are_exchanged(ring):
     assert ulysses_bytes(replace(ring, layout=Layout(cp=16), cp_method="ulysses", ulysses=16)) == 192 * MIB
 
 
-def test_gathered_gradients_are_reduced_in_float32(ring):
-    assert reduced_gradient_bytes(replace(ring, cp_method="allgather")) == 2 * 8 * 64 * MIB
-
-
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8])
 def test_halves_are_what_a_walk_round_the_ring_counts(ranks):
     # A share leaves its source downwards. At each hop it is whole while its source is above the receiver.
@@ -139,6 +138,46 @@ def test_what_a_rank_sends_in_a_step_depends_on_its_place_in_the_ring():
 
 
 def test_gathering_sends_the_own_share_to_each_other_rank_three_times():
-    step = partial(gather_step_bytes, hop=128 * 1024, layers=2, micro_batches=1)
-    assert step(width=4, ranks=2, recomputed_layers=0) == 768 * 1024
-    assert step(width=2, ranks=4, recomputed_layers=2) == 3 * 2 * (2 + 2 + 1) * 128 * 1024
+    step = partial(gather_step_bytes, share=128 * 1024, layers=2, micro_batches=1)
+    assert step(ranks=2, recomputed_layers=0) == 768 * 1024
+    assert step(ranks=4, recomputed_layers=2) == 3 * (2 * 3 + 2) * 128 * 1024
+
+
+def test_exchanged_heads_send_all_but_the_own_part_of_once_and_its_gradients():
+    # 384 KiB of q, k, v and output and 8 KiB of log-sum-exp over 2 ranks: half of it leaves.
+    step = partial(heads_step_bytes, once=384 * 1024, lse=8 * 1024, ranks=2, layers=2, micro_batches=1)
+    assert step(recomputed_layers=0) == 2 * (3 * 192 + 2 * 4) * 1024 == 1_196_032
+    assert step(recomputed_layers=2) == 1_597_440
+
+
+# What the trainer sent on CPU processes, rank by rank: `tiny`, 512 tokens, two layers.
+@pytest.mark.parametrize(
+    ("way", "cp", "recomputed", "sent"),
+    [
+        (Way(method="ring"), 4, 0, [{"send_recv": size} for size in (786_432, 1_114_112, 917_504, 720_896)]),
+        (Way(method="ring"), 4, 2, [{"send_recv": size} for size in (983_040, 1_507_328, 1_245_184, 983_040)]),
+        (Way(method="allgather"), 4, 0, [{"all_gather": 1_179_648}] * 4),
+        (Way(method="allgather"), 2, 2, [{"all_gather": 1_048_576}] * 2),
+        (Way(method="ulysses", ulysses=4), 4, 0, [{"all_to_all": 897_024}] * 4),
+        (Way(method="ulysses", ulysses=4), 4, 2, [{"all_to_all": 1_198_080}] * 4),
+        (
+            Way(method="usp", ulysses=2),
+            4,
+            2,
+            [{"send_recv": size, "all_to_all": 798_720} for size in (327_680, 327_680, 458_752, 458_752)],
+        ),
+    ],
+)
+def test_the_formulas_are_what_the_trainer_counts(way, cp, recomputed, sent):
+    step = partial(
+        rank_step_bytes,
+        find_model("tiny"),
+        Layout(cp=cp),
+        way,
+        tokens=512,
+        width=4,
+        micro_batch=1,
+        micro_batches=1,
+        recomputed_layers=recomputed,
+    )
+    assert [step(rank=rank) for rank in range(cp)] == sent

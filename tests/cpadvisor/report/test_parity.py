@@ -59,7 +59,7 @@ def test_a_check_that_fails_without_a_wrong_step_says_why():
 
 
 def test_what_was_not_seen_is_told_beside_the_verdict():
-    assert parity_text(outcome((6.0, 5.5), sent=None)).splitlines()[-1].endswith("; not seen: bytes round the ring")
+    assert parity_text(outcome((6.0, 5.5), sent=None)).splitlines()[-1].endswith("; not seen: bytes sent")
 
 
 def test_notes_and_each_warning_once_stand_above_the_verdict():
