@@ -53,7 +53,7 @@ def backward(
     lse_BHS: Tensor,
     mask_ST: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dq, dk, dv of a block from the final out and log-sum-exp of its queries (FlashAttention, algorithm 4), float64."""
+    """dq, dk, dv of a block from the final out and log-sum-exp of its queries (FlashAttention, algorithm 4)."""
     dout, q, out = dout_BSHD.double(), q_BSHD.double(), out_BSHD.double()
     k, v = _of_each_query_head(k_BTGD, q_BSHD), _of_each_query_head(v_BTGD, q_BSHD)
     weights_BHST = (_scores(q_BSHD, k_BTGD, mask_ST) - lse_BHS.double().unsqueeze(-1)).exp()
