@@ -97,6 +97,7 @@ class CopyEngine:
     def _make_room(self, room_bytes: int, sources: int) -> None:
         """Memory of the lane; grows with the messages, on all ranks at the same exchange."""
         room_bytes = -(-room_bytes // ALIGNMENT) * ALIGNMENT
+        sources = self._size - 1 if sources > 1 else sources  # _place deals them out by distance
         if room_bytes <= self._room_bytes and sources <= self._sources:
             return
         self._memory = None
