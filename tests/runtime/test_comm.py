@@ -1,11 +1,16 @@
+import random
+import threading
+import time
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from fake_gpus import GROUPS, Ranks, Stream, StreamDriver
 from torch import Tensor
 
 from runtime import comm, traffic
+from runtime.copy_engine import CopyEngine
 
 CPU = torch.device("cpu")
 
@@ -178,3 +183,99 @@ def carried(rank: int, world: int) -> tuple[str, str | None]:
 
 def test_between_cpu_processes_gloo_carries_and_nothing_is_in_the_way(gloo_pool) -> None:
     assert gloo_pool.run(2, carried) == [("gloo", None)] * 2
+
+
+# Lanes of GPUs, on threads
+
+
+_of_rank = threading.local()
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Ranks:
+    """Ranks that are hosts of streams; nothing is timed."""
+    monkeypatch.setattr(comm, "dist", GROUPS)
+    monkeypatch.setattr(comm, "_current_stream", lambda device: _of_rank.stream)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(traffic, "count", lambda *_, on_gpu: None)
+    return Ranks(monkeypatch)
+
+
+def gpu_lane(group: Any, slots: int) -> comm.GpuLane:
+    _of_rank.stream = Stream()
+    return comm.GpuLane(group, CopyEngine(group, CPU, slots=slots), CPU)
+
+
+def waited(message: comm.Message) -> dict[int, tuple[Tensor, ...]]:
+    """What came. The message lives on until the stream is past its wait, as memory of a GPU does that is let go."""
+    arrived = message.wait()
+    _of_rank.stream.enqueue(lambda: message)
+    return arrived
+
+
+def round_the_ring(group: Any, laps: int) -> None:
+    """Each rank's numbers travel round and round; attention is late, and reads what is passed on at the same time."""
+    lane, chance = gpu_lane(group, 2), random.Random(group.rank)
+    compute, size = _of_rank.stream, group.host.ranks
+    before, after = (group.rank - 1) % size, (group.rank + 1) % size
+    for lap in range(laps):
+        own = torch.zeros(7)
+
+        def project(own: Tensor = own, lap: int = lap) -> None:
+            time.sleep(chance.random() * 1e-3)
+            own.copy_(numbered(lap, 7) + group.rank)
+
+        compute.enqueue(project)
+        message = lane.start({before: (own,)}, {after: ((7,),)}, room_bytes=28)
+        for step in range(1, size):
+            (part,) = waited(message)[after]
+            if step < size - 1:
+                message = lane.start({before: (part,)}, {after: ((7,),)}, room_bytes=28)
+
+            def attend(part: Tensor = part, lap: int = lap, step: int = step) -> None:
+                right = numbered(lap, 7) + (group.rank + step) % size
+                assert torch.equal(part, right), f"rank {group.rank}, lap {lap}, step {step}: {part}, not {right}"
+                time.sleep(chance.random() * 1e-3)
+                assert torch.equal(part, right), f"rank {group.rank}, lap {lap}, step {step}: overwritten while read"
+
+            compute.enqueue(attend)
+    compute.synchronize()
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_on_streams_a_ring_reads_what_was_sent_however_far_its_hosts_run_ahead(gpus: Ranks, ranks: int) -> None:
+    gpus.run(ranks, round_the_ring, 60, driver=StreamDriver())
+
+
+def all_to_all(group: Any, exchanges: int) -> None:
+    """One slot: what came is read before the next exchange begins, on the stream and not on the host."""
+    lane, chance = gpu_lane(group, 1), random.Random(group.rank)
+    compute, size = _of_rank.stream, group.host.ranks
+    others = [peer for peer in range(size) if peer != group.rank]
+    for exchange in range(exchanges):
+        parts = {peer: (torch.zeros(5),) for peer in others}
+
+        def fill(parts: dict[int, tuple[Tensor]] = parts, exchange: int = exchange) -> None:
+            time.sleep(chance.random() * 1e-3)
+            for peer, (part,) in parts.items():
+                part.copy_(numbered(exchange, 5) + group.rank + 10 * peer)
+
+        compute.enqueue(fill)
+        message = lane.start(parts, dict.fromkeys(others, ((5,),)), room_bytes=20)
+
+        arrived = waited(message)
+
+        def read(arrived: dict[int, tuple[Tensor, ...]] = arrived, exchange: int = exchange) -> None:
+            for moment in ("on arrival", "while it is read"):
+                for source, (part,) in arrived.items():
+                    right = numbered(exchange, 5) + source + 10 * group.rank
+                    assert torch.equal(part, right), f"rank {group.rank}, exchange {exchange} from {source}, {moment}"
+                time.sleep(chance.random() * 1e-3)
+
+        compute.enqueue(read)
+    compute.synchronize()
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_on_streams_one_slot_is_enough_where_each_exchange_is_read_before_the_next(gpus: Ranks, ranks: int) -> None:
+    gpus.run(ranks, all_to_all, 100, driver=StreamDriver())

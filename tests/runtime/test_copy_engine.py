@@ -1,115 +1,29 @@
 """The protocol on threads: one a rank, memory that all of them write, a driver that does at once what it is told."""
 
-import ctypes
 import math
 import random
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from fake_gpus import Driver, Group, Ranks
 from torch import Tensor
 
 from runtime import copy_engine
 from runtime.copy_engine import CopyEngine
 
 CPU = torch.device("cpu")
-PATIENCE_S = 20.0
-
-
-@dataclass
-class Host:
-    """What the ranks of a group share: how many there are, where they meet, the memory that each of them made."""
-
-    ranks: int
-    made: list[list[Tensor]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.barrier = threading.Barrier(self.ranks, timeout=PATIENCE_S)
-        self.made = [[] for _ in range(self.ranks)]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The group of one rank."""
-
-    rank: int
-    host: Host
-
-
-class Shared:
-    """Stands in for copy_engine._Shared on plain memory, which every thread has mapped."""
-
-    def __init__(self, size: int, group: Group, device: torch.device) -> None:
-        self._own = torch.zeros(size, dtype=torch.uint8)
-        made = group.host.made
-        made[group.rank].append(self._own)  # kept, as a peer's mapping keeps memory that its owner let go
-        nth = len(made[group.rank]) - 1
-        group.host.barrier.wait()
-        assert {len(own[nth]) for own in made} == {size}, "all ranks make room for as much at the same time"
-        self.addresses = [own[nth].data_ptr() for own in made]
-
-    views = copy_engine._Shared.views
-
-
-class Driver:
-    """Stands in for runtime.driver: a stream is a thread that does each thing when it is asked for."""
-
-    def __init__(self) -> None:
-        self.broken = threading.Event()
-        """Set where a rank has failed, so that nobody waits for it."""
-
-    def write_flag(self, stream: int, address: int, value: int) -> None:
-        ctypes.c_int32.from_address(address).value = value
-
-    def wait_for_flag(self, stream: int, address: int, value: int) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while ctypes.c_int32.from_address(address).value - value < 0:
-            assert time.monotonic() < deadline and not self.broken.is_set(), f"no flag reached {value}"
-            time.sleep(0)
-
-    def copy(self, stream: int, to: int, source: int, size_bytes: int) -> None:
-        half = size_bytes // 2
-        ctypes.memmove(to, source, half)
-        time.sleep(0)  # others run while a message is half there
-        ctypes.memmove(to + half, source + half, size_bytes - half)
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
     """Runs a function as every rank of a group, each a thread; the results in rank order."""
-    monkeypatch.setattr(copy_engine, "_Shared", Shared)
-    names = SimpleNamespace(get_rank=lambda group: group.rank, get_world_size=lambda group: group.host.ranks)
-    monkeypatch.setattr(copy_engine, "dist", names)
-
-    def run(ranks: int, fn: Callable[..., Any], *args: Any, driver: Driver | None = None) -> list[Any]:
-        stands_in = driver or Driver()
-        monkeypatch.setattr(copy_engine, "driver", stands_in)
-        host = Host(ranks)
-        failures: list[BaseException] = []
-
-        def one(rank: int) -> Any:
-            try:
-                return fn(Group(rank, host), *args)
-            except BaseException as failure:
-                failures.append(failure)
-                stands_in.broken.set()
-                host.barrier.abort()
-
-        with ThreadPoolExecutor(ranks) as pool:
-            results = list(pool.map(one, range(ranks)))
-        if failures:
-            raise failures[0]  # the others fail for want of this rank
-        return results
-
-    return run
+    return Ranks(monkeypatch).run
 
 
 Peers = Callable[[int, int, int], tuple[list[int], list[int]]]
