@@ -23,12 +23,11 @@ from runtime.blocks import Documents, Place
 from runtime.kernel_choice import KERNELS
 from runtime.kernels import Kernel
 from runtime.partial import Given, Gradients, Output
+from runtime.settings import METHODS
 from runtime.ulysses import HeadExchange
 
 Gradient = tuple[Tensor, Tensor, Tensor]
 """Of q, k and v."""
-METHODS = ("none", "ring", "allgather", "ulysses", "usp")
-"""none: the sequence is whole; usp: heads over adjacent ranks, a ring over the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +105,7 @@ class _Way:
     """How the ranks of a place share attention."""
 
     def __init__(self, method: str, kv_group: str, heads_group: str, kernel: str, *, packed: bool) -> None:
+        assert method in METHODS, f"method {method!r} is none of {', '.join(METHODS)}"
         self._kv_group, self._heads_group = _group(kv_group), _group(heads_group)
         self._module: ModuleType = allgather if method == "allgather" else ring
         chosen = KERNELS[kernel]

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from runtime.zigzag import chunk_indices
 
 Documents = Sequence[int]
-"""Where the documents of one sequence begin, ascending, as positions in the whole sequence; the first is 0."""
+"""Where the documents of one sequence begin, ascending, as positions in the whole sequence; the first is 0.
+
+The sequence's length may follow the last one: an empty document.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ def cuts(place: Place) -> tuple[int, ...]:
     if place.documents is None:
         return ()
     if place.size == 1:
-        return (*place.documents, place.local)
+        return tuple(sorted({*place.documents, place.local}))
     early, late = _chunks(place)
     inside = {0, place.local}
     if late > early + 1:  # the last rank's two chunks are neighbours

@@ -143,7 +143,7 @@ class Lane:
     def __init__(self, group: dist.ProcessGroup, transport: Transport) -> None:
         self.group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        self._transport = transport
+        self.transport = transport
 
     def start(
         self, outgoing: Mapping[int, Sequence[Tensor]], incoming: Mapping[int, Shapes], *, room_bytes: int
@@ -155,7 +155,7 @@ class Lane:
         global _begun
         _begun += 1
         sent = {peer: tuple(part.contiguous() for part in parts) for peer, parts in outgoing.items()}
-        places = self._transport.places(incoming, next(iter(sent.values()))[0], room_bytes)
+        places = self.transport.places(incoming, next(iter(sent.values()))[0], room_bytes)
         timing = traffic.count(self.group.group_name, sent, on_gpu=self._is_on_gpu)
         kind = KeptMessage if self.group.group_name in _keeping_own else Message
         message = kind(sent, places, timing)
@@ -165,8 +165,8 @@ class Lane:
     _is_on_gpu = False
 
     def _begin(self, message: Message) -> Callable[[], None]:
-        assert isinstance(self._transport, Sends), "CPU processes send and receive"
-        works = self._transport.begin(message.outgoing, message.places)
+        assert isinstance(self.transport, Sends), "CPU processes send and receive"
+        works = self.transport.begin(message.outgoing, message.places)
 
         def finish() -> None:
             for work in works:
@@ -202,7 +202,7 @@ class GpuLane(Lane):
         stream, timing = self._stream, message.timing
         stream.wait_event(_current_stream(self._device).record_event())
         on_its_way = _nothing if timing is None else lambda: timing.posted(stream)
-        self._transport.exchange(message.outgoing, message.places, stream, on_its_way)
+        self.transport.exchange(message.outgoing, message.places, stream, on_its_way)
         if timing is not None:
             timing.arrived(stream)
         arrival = stream.record_event()
@@ -250,6 +250,12 @@ def carrier(group: dist.ProcessGroup, device: torch.device) -> str:
     """What brings the messages of a group: `copy_engine`, or the group's backend, `nccl` or `gloo`."""
     by_engine = device.type == "cuda" and obstacle(group, device) is None
     return "copy_engine" if by_engine else dist.get_backend(group)
+
+
+def held_bytes() -> int:
+    """GPU memory of all lanes of this process, which torch's allocator does not count."""
+    engines = (lane.transport for lane in _lanes.values())
+    return sum(engine.held_bytes for engine in engines if isinstance(engine, CopyEngine))
 
 
 def read(values: Tensor) -> list[float]:

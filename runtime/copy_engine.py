@@ -47,6 +47,11 @@ class CopyEngine:
         self._known: dict[tuple[object, ...], tuple[Tensor, ...]] = {}
         """Views that were made before."""
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of this rank's end."""
+        return _flags_bytes(self._size) + self._slots * self._sources * self._room_bytes if self._memory else 0
+
     def places(
         self, incoming: Mapping[int, Sequence[Sequence[int]]], like: Tensor, room_bytes: int
     ) -> dict[int, tuple[Tensor, ...]]:

@@ -2,8 +2,7 @@
 
 from runtime import heads as head_rules
 from runtime.config_reader import Reader
-
-METHODS = ("none", "ring", "allgather", "ulysses", "usp")
+from runtime.settings import METHODS
 
 Heads = tuple[int, int] | None
 """Query heads and K/V heads of the model; None where its shape cannot be read."""

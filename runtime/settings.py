@@ -6,6 +6,10 @@ from pathlib import Path
 
 from runtime.dataset_files import DataSource
 
+METHODS = ("none", "ring", "allgather", "ulysses", "usp")
+"""How K and V meet the queries of other ranks. none: the sequence is whole; usp: heads over neighbours, a ring over
+the rest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:

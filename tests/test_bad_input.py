@@ -105,6 +105,12 @@ def test_a_misspelt_axis_names_the_nearest_one(capsys, lock, near):
     assert f"did you mean {near}?" in refused(capsys, *PLAN, "--lock", lock, code=2)
 
 
+def test_a_method_of_context_parallelism_is_one_that_the_engine_can_be_asked_for(capsys):
+    assert "did you mean ulysses?" in refused(capsys, *PLAN, "--cp-method", "ulyses", code=2)
+    message = refused(capsys, *PLAN, "--engine", "axolotl-0.21", "--cp-method", "ring", code=2)
+    assert "leave --cp-method out, or use the engine cpadvisor" in message
+
+
 @pytest.mark.parametrize("engine", ["axolotl-0.22", "cpadviser"])
 def test_an_unknown_engine_names_the_nearest_one(capsys, engine):
     assert "did you mean" in refused(capsys, *PLAN, "--engine", engine, code=2)

@@ -69,7 +69,18 @@ def command(tmp_path):
 def written(command, way, tmp_path, *, steps, cp=2):
     """A config for `cp` processes that share each sequence."""
     file = tmp_path / f"job-cp{cp}.yaml"
-    job = ("--model", way.model, "--seq", str(way.tokens), "--gpus", str(cp), "--lock", f"cp={cp}")
+    job = (
+        "--model",
+        way.model,
+        "--seq",
+        str(way.tokens),
+        "--gpus",
+        str(cp),
+        "--lock",
+        f"cp={cp}",
+        "--cp-method",
+        "ring",
+    )
     data, status = command("write", *way.node, *job, "--steps", str(steps), "-o", str(file))
     assert (status, data["path"]) == (0, str(file))
     assert data["plan"]["layout"] == {"dp_replicate": 1, "dp_shard": 1, "tp": 1, "cp": cp}

@@ -5,7 +5,10 @@ from cpadvisor.report.table import table
 from cpadvisor.units import DASH, format_bytes, format_change, format_count, format_seconds, format_tokens
 from cpadvisor.watch.figures import expected_peak_bytes, measured, median_tail
 from cpadvisor.watch.report import last_value
-from cpadvisor.watch.view import RunView, state_label
+from cpadvisor.watch.view import Exchange, RunView, state_label
+
+EXCHANGES = {"send_recv": "ring", "all_gather": "gathered", "all_to_all": "heads"}
+"""What an operation of context parallelism moves, in a word."""
 
 
 def step_text(view: RunView) -> str:
@@ -51,6 +54,13 @@ def comparison_rows(view: RunView) -> list[tuple[str, str, str]]:
     ]
 
 
+def exchange_label(exchange: Exchange) -> str:
+    """`ring 2.1 GB, wire 12.3 ms, exposed 0.4 ms`; a time that was not taken is left out."""
+    times = [("wire", exchange.wire_s), ("exposed", exchange.exposed_s)]
+    told = [f"{name} {format_seconds(seconds)}" for name, seconds in times if seconds is not None]
+    return ", ".join([f"{EXCHANGES.get(exchange.op, exchange.op)} {format_bytes(exchange.sent_bytes)}", *told])
+
+
 def resumed_text(view: RunView) -> str:
     """Where a run that ended as `view` shows goes on, and which of its steps are made again."""
     last, kept = view.step or 0, view.checkpoint_step
@@ -71,6 +81,8 @@ def view_text(view: RunView) -> str:
         step_text(view),
         table(("", "measured", "predicted"), comparison_rows(view), right=frozenset({1, 2})),
     ]
+    if view.exchanges:
+        lines.append("; ".join(map(exchange_label, view.exchanges)))
     lines += [f"warning: {warning}" for warning in view.warnings]
     lines += [f"note: {note}" for note in view.notes]
     if view.failure is not None:

@@ -171,6 +171,7 @@ class Monitor:
             step_s=figures.points("step_s"),
             split_s=figures.split_s,
             grad_norm=figures.grad_norm,
+            exchanges=next((tuple(rank.exchanges.values()) for rank in self._ranks if rank.exchanges), ()),
             ranks=ranks,
             peak_bytes=max((rank.peak_bytes for rank in ranks if rank.peak_bytes is not None), default=None),
             prediction=record.prediction,

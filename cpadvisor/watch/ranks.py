@@ -7,6 +7,7 @@ from typing import Any
 from cpadvisor.processes import ProcessId
 from cpadvisor.watch.events import EventFile, Events, number, text, whole
 from cpadvisor.watch.state import End
+from cpadvisor.watch.view import Exchange
 from runtime.telemetry import events_path
 
 WARNINGS_KEPT = 20
@@ -37,6 +38,8 @@ class RankEvents:
         """The longest checkpoint so far."""
         self.checkpoint_step: int | None = None
         """Of the newest that a resume goes on from."""
+        self.exchanges: dict[str, Exchange] = {}
+        """Of its newest step, by operation of the group cp."""
         self.warnings: deque[str] = deque(maxlen=WARNINGS_KEPT)
         self.source = EventFile(events_path(run_dir, rank)) if events is None else events
         self._announced = False
@@ -74,6 +77,7 @@ class RankEvents:
     def _begin(self, event: dict[str, Any]) -> None:
         self.end = self.out_of_memory = self.door = self.started_t = None
         self.start = {}
+        self.exchanges = {}
         self.finished_steps = 0
         if self.pid is not None:  # trainers that announce no process warn before they begin
             self.warnings.clear()
@@ -87,6 +91,13 @@ class RankEvents:
         self.allocated_bytes = self.allocated_bytes if now is None else now
         if peak is not None:
             self.peak_bytes = max(peak, self.peak_bytes or 0)
+
+    def on_nccl(self, event: dict[str, Any]) -> None:
+        """What it sent in a step for K and V to meet the queries of other ranks."""
+        op, sent = text(event, "op"), whole(event, "bytes")
+        if event.get("group") == "cp" and op is not None and sent is not None:
+            wire_s, exposed_s = number(event, "wire_s"), number(event, "exposed_s")
+            self.exchanges[op] = Exchange(op=op, sent_bytes=sent, wire_s=wire_s, exposed_s=exposed_s)
 
     def on_out_of_memory(self, event: dict[str, Any]) -> None:
         """What was held when the allocator gave up; the end follows."""
@@ -123,6 +134,7 @@ _FOLDS = {
     "process": RankEvents.on_process,
     "start": RankEvents.on_start,
     "memory": RankEvents.on_memory,
+    "nccl": RankEvents.on_nccl,
     "out_of_memory": RankEvents.on_out_of_memory,
     "checkpoint": RankEvents.on_checkpoint,
     "warning": RankEvents.on_warning,

@@ -63,6 +63,10 @@ def watch_json(view: RunView) -> dict[str, Any]:
         "grad_norm": view.grad_norm,
         "step_s": last_value(view.step_s),
         "split_s": dict(view.split_s),
+        "exchanges": [
+            {"op": one.op, "bytes": one.sent_bytes, "wire_s": one.wire_s, "exposed_s": one.exposed_s}
+            for one in view.exchanges
+        ],
         "tokens_per_s_per_gpu": last_value(view.tokens_per_s_per_gpu),
         "peak_bytes": view.peak_bytes,
         "ranks": [

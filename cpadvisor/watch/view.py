@@ -38,6 +38,19 @@ class RankView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What a rank sent in its newest step by one operation of context parallelism. Times are sums of sampled ones."""
+
+    op: str
+    """`send_recv` round a ring, `all_gather` or `all_to_all`."""
+    sent_bytes: int
+    wire_s: float | None = None
+    """On the links; None where it was not timed."""
+    exposed_s: float | None = None
+    """What nothing hid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
     """One run. The state is worked out from processes, events and exit status at the moment of the look."""
 
@@ -74,6 +87,8 @@ class RunView:
     split_s: Mapping[str, float] = field(default_factory=lambda: dict[str, float]())
     """Parts of the last step."""
     grad_norm: float | None = None
+    exchanges: tuple[Exchange, ...] = ()
+    """Of the lowest rank that tells of them."""
     ranks: tuple[RankView, ...] = ()
     peak_bytes: int | None = None
     """Largest peak over the ranks."""

@@ -92,7 +92,8 @@ def _carried(row: Row, standing: list[Result], request: Request) -> list[Result]
     before = {result.variant.name: result for result in row.results}
     short = {name for name, result in before.items() if result.reason == OUT_OF_MEMORY}
     tokens = min((size for size in request.sizes if size > row.shape.tokens), default=0)
-    slower = schedule.left_out(tokens, row.seconds()) if request.leaves_out else {}
+    seconds = row.seconds() if request.leaves_out else {"peer": row.seconds().get("peer", {})}
+    slower = schedule.left_out(tokens, seconds)
     reasons: Mapping[str, str] = {**slower, **dict.fromkeys(short, OUT_OF_MEMORY)}
     return [replace(result, reason=result.reason or reasons.get(result.variant.name)) for result in standing]
 

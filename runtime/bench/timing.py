@@ -1,7 +1,8 @@
 """Seconds of a pass, call by call, with the host ahead of its GPU as in training; and the memory that a call takes."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar, cast
 
@@ -73,7 +74,7 @@ def turn(
     one_pass: str, variant: Variant, inputs: Inputs, device: torch.device, *, repeats: int, lead_in: int
 ) -> list[float]:
     """Seconds of each of `repeats` calls, back to back; the host waits for its GPU only after the last."""
-    with variant.context():
+    with variant.context(), _no_collection():
         call = prepared(one_pass, variant, inputs)
         for _ in range(lead_in):
             call()
@@ -83,6 +84,16 @@ def turn(
             marks.append(Mark(device))
         _wait(device)
     return [after.since(before) for before, after in pairwise(marks)]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python collects no garbage meanwhile, as timeit has it: that stops the host for milliseconds."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _wait(device: torch.device) -> None:

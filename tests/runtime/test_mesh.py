@@ -13,22 +13,24 @@ from runtime.settings import Sizes
 
 def place(rank: int, world: int, dp_shard: int, cp: int) -> tuple[int, int, list[int], list[int], list[str]]:
     mesh = make_mesh(Sizes(dp_shard=dp_shard, cp=cp, rank_order=None), torch.device("cpu"))
-    cp_ranks = [] if mesh.cp_group is None else dist.get_process_group_ranks(mesh.cp_group)
+    cp_ranks = [] if mesh.kv_group is None else dist.get_process_group_ranks(mesh.kv_group)
     shard = mesh.shard_mesh.get_group()
-    names = [group.group_desc for group in (mesh.cp_group, shard) if group is not None]
-    assert dist.group.WORLD not in (mesh.cp_group, shard), "communicators of their own"
+    names = [group.group_desc for group in (mesh.kv_group, shard) if group is not None]
+    assert dist.group.WORLD not in (mesh.kv_group, shard), "communicators of their own"
     return mesh.data_rank, mesh.cp_rank, cp_ranks, dist.get_process_group_ranks(shard), names
 
 
 def exchanges(rank: int, world: int) -> list[int]:
     mesh = make_mesh(Sizes(dp_shard=2, cp=2, rank_order=None), torch.device("cpu"))
-    assert mesh.cp_group is not None
+    assert mesh.kv_group is not None
     counts = [comm.begun(mesh.groups)]
     values = torch.zeros(1)
     for group in mesh.groups:
         dist.all_reduce(values, group=group)
         counts.append(comm.begun(mesh.groups))
-    comm.start_hop(values, mesh.cp_group).wait()
+    other = 1 - dist.get_rank(mesh.kv_group)
+    lane = comm.lane(mesh.kv_group, "test", mesh.device)
+    lane.start({other: (values,)}, {other: (values.shape,)}, room_bytes=4).wait()
     counts.append(comm.begun(mesh.groups))
     return [after - before for before, after in pairwise(counts)]
 
@@ -36,7 +38,7 @@ def exchanges(rank: int, world: int) -> list[int]:
 def test_every_exchange_of_every_group_counts_alike_on_all_ranks(gloo_pool: GlooPool) -> None:
     first, *others = gloo_pool.run(4, exchanges)
     assert first[:3] == [1, 1, 1]
-    assert first[3] >= 1  # gloo counts the two messages of a hop as well
+    assert first[3] >= 1  # gloo counts the send and the receive as well
     assert others == [first] * 3
 
 
@@ -56,6 +58,28 @@ def test_a_ring_that_spans_the_world_still_has_its_own_group(gloo_pool: GlooPool
 
 def test_without_context_parallelism_there_is_no_ring_group(gloo_pool: GlooPool) -> None:
     assert gloo_pool.run(2, place, 2, 1)[1] == (1, 0, [], [0, 1], ["dp_shard_cp"])
+
+
+def axes_of_a_sequence(rank: int, world: int, method: str, ulysses: int) -> tuple[list[int], list[int]]:
+    sizes = Sizes(dp_shard=1, cp=4, rank_order=None, method=method, ulysses=ulysses)
+    mesh = make_mesh(sizes, torch.device("cpu"))
+    place = mesh.attention_place("cpu")
+    assert (bool(place.kv_group), bool(place.heads_group)) == (mesh.kv_group is not None, mesh.heads_group is not None)
+    kv, heads = (
+        [] if group is None else dist.get_process_group_ranks(group) for group in (mesh.kv_group, mesh.heads_group)
+    )
+    return kv, heads
+
+
+def test_neighbours_exchange_heads_and_the_others_send_keys_and_values(gloo_pool: GlooPool) -> None:
+    assert gloo_pool.run(4, axes_of_a_sequence, "usp", 2) == [
+        ([0, 2], [0, 1]),
+        ([1, 3], [0, 1]),
+        ([0, 2], [2, 3]),
+        ([1, 3], [2, 3]),
+    ]
+    assert gloo_pool.run(4, axes_of_a_sequence, "ulysses", 4) == [([], [0, 1, 2, 3])] * 4
+    assert gloo_pool.run(4, axes_of_a_sequence, "allgather", 1) == [([0, 1, 2, 3], [])] * 4
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from runtime import recompute, weights, zigzag
-from runtime.model import AttentionPlace, CausalLM, RMSNorm, frequencies, rotate, rotation
+from runtime.attention import AttentionPlace
+from runtime.model import CausalLM, Positions, RMSNorm, frequencies, rotate, rotation
 from runtime.model_shape import Llama3Scaling, ModelShape
 
 SHAPE = ModelShape(
@@ -32,7 +33,7 @@ SHAPE = ModelShape(
 
 def built(**changes: Any) -> CausalLM:
     shape = replace(SHAPE, **changes)
-    model = CausalLM(shape, AttentionPlace(group_name="", kernel="cpu"))
+    model = CausalLM(shape, AttentionPlace(kernel="cpu"))
     weights.fill(model, weights.RandomSource(seed=1, std=shape.initializer_range), rank=0, world=1)
     if shape.qkv_bias or shape.qk_norm:
         generator = torch.Generator().manual_seed(2)
@@ -97,7 +98,7 @@ def test_the_loss_is_that_of_a_decoder_written_out(changes: dict[str, Any]) -> N
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(64, (2, 12), generator=generator)
     labels = torch.randint(64, (2, 12), generator=generator)
-    loss = model(tokens, torch.arange(12), labels, 1 / 24)
+    loss = model(tokens, Positions(tokens=torch.arange(12)), labels, 1 / 24)
     logits = torch.cat([written_out(model, sequence) for sequence in tokens])
     assert loss.item() == pytest.approx(F.cross_entropy(logits, labels.flatten()).item(), rel=1e-5)
 
@@ -143,17 +144,17 @@ def test_llama_3_2_1b_has_its_published_number_of_parameters() -> None:
         tied_embeddings=True,
     )
     with torch.device("meta"):
-        model = CausalLM(shape, AttentionPlace(group_name="", kernel="cpu"))
+        model = CausalLM(shape, AttentionPlace(kernel="cpu"))
     # https://huggingface.co/meta-llama/Llama-3.2-1B: 1,235,814,400
     assert model.parameter_count() == 1_235_814_400
 
 
 def test_a_zigzag_share_turns_by_its_global_positions() -> None:
     x = torch.randn(1, 16, 2, 8)
-    whole = rotate(x, rotation(SHAPE, torch.arange(16)))
+    whole = rotate(x, rotation(SHAPE, Positions(tokens=torch.arange(16))))
     for rank in range(2):
         share = zigzag.shard(x, rank=rank, cp=2, dim=1)
-        turned = rotate(share, rotation(SHAPE, zigzag.positions(rank, 2, 16)))
+        turned = rotate(share, rotation(SHAPE, Positions(tokens=zigzag.positions(rank, 2, 16))))
         torch.testing.assert_close(turned, zigzag.shard(whole, rank=rank, cp=2, dim=1))
 
 

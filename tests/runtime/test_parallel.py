@@ -10,6 +10,7 @@ from torch import Tensor
 from cpadvisor import catalog
 from runtime import parallel, zigzag
 from runtime.loss import IGNORED
+from runtime.model import Positions
 
 LAYOUTS = [
     {"dp_shard_size": 1, "context_parallel_size": 2},
@@ -134,8 +135,8 @@ def loss_by_hand(rank: int, world: int, path: Path) -> tuple[float, float, int]:
     total, count = 0.0, 0
     for index in range(trainer.config.batch.accumulation):
         batch = trainer.loader.micro_batch(0, index)
-        positions = zigzag.positions(trainer.mesh.cp_rank, trainer.config.sizes.cp, trainer.config.batch.sequence_len)
-        total += trainer.model(batch.inputs, positions, batch.labels, 1.0).item()
+        tokens = zigzag.positions(trainer.mesh.cp_rank, trainer.config.sizes.cp, trainer.config.batch.sequence_len)
+        total += trainer.model(batch.inputs, Positions(tokens=tokens), batch.labels, 1.0).item()
         count += int((batch.labels != IGNORED).sum())
     return part, total, count
 

@@ -4,22 +4,23 @@ import pytest
 from gloo_pool import GlooPool
 from tiny_run import make_trainer, silent, write_folder
 
-from runtime.comm import take_traffic
+from runtime import traffic
 from runtime.errors import ConfigError
 from runtime.recompute import policy_of_layers
 
 
-def hops_of_one_pass(rank: int, world: int, path: Path) -> int:
+def messages_of_one_pass(rank: int, world: int, path: Path) -> int:
     trainer = make_trainer(path)
-    take_traffic(trainer.mesh.cp_group_name)  # of earlier jobs of this process
+    (group,) = trainer.mesh.sequence_groups
+    traffic.take(group.group_name)  # of earlier jobs of this process
     trainer.accumulate(0, silent(path.parent))
-    return take_traffic(trainer.mesh.cp_group_name).hops
+    return traffic.take(group.group_name).messages
 
 
 @pytest.mark.parametrize(
-    ("policy", "hops_a_layer"),
+    ("policy", "messages_a_layer"),
     [
-        # cp 2: one hop of K and V forward; backward one of K and V and one of their gradients.
+        # cp 2: K and V once forward; backward K and V once more, and their gradients.
         ("none", 3),
         ("attention_saved", 3),
         # The ring runs a second time before the layer's backward.
@@ -27,11 +28,11 @@ def hops_of_one_pass(rank: int, world: int, path: Path) -> int:
     ],
 )
 def test_only_full_recomputation_sends_keys_and_values_again(
-    gloo_pool: GlooPool, tmp_path: Path, policy: str, hops_a_layer: int
+    gloo_pool: GlooPool, tmp_path: Path, policy: str, messages_a_layer: int
 ) -> None:
     own = {"random_weights": True, "tokenizer": "bytes", "recompute": {policy: 2}}
     path = write_folder(tmp_path, context_parallel_size=2, cpadvisor=own)
-    assert gloo_pool.run(2, hops_of_one_pass, path) == [2 * hops_a_layer] * 2
+    assert gloo_pool.run(2, messages_of_one_pass, path) == [2 * messages_a_layer] * 2
 
 
 def test_policies_go_to_layers_in_the_order_they_are_written() -> None:

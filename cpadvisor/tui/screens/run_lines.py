@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cpadvisor import units
-from cpadvisor.report.run import comparison_rows, loss_label, progress_label
+from cpadvisor.report.run import comparison_rows, exchange_label, loss_label, progress_label
 from cpadvisor.tui.history import ReplayState
 from cpadvisor.tui.i18n import Words
 from cpadvisor.tui.screens.base import state_mark
@@ -148,8 +148,9 @@ def replay_label(replay: ReplayState, words: Words) -> Line:
 
 
 def split_lines(view: RunView) -> tuple[Line, ...]:
-    """Seconds of the last step by part, largest first; the gradient's norm below."""
-    lines = term_lines(view.split_s, units.format_seconds, width=16)
+    """Seconds of the last step by part, largest first; below what was exchanged, and the gradient's norm."""
+    exchanged: tuple[Line, ...] = tuple(((exchange_label(one), "muted"),) for one in view.exchanges)
+    lines = (*term_lines(view.split_s, units.format_seconds, width=16), *exchanged)
     if view.grad_norm is None:
         return lines
     return (*lines, (("gradient norm ", "muted"), (f"{view.grad_norm:.3f}", "plain")))

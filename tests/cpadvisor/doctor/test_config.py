@@ -6,13 +6,18 @@ import pytest
 from sound_subjects import TINY, write_config
 
 from cpadvisor.catalog import find_model
+from cpadvisor.check.config import examine_file
 from cpadvisor.doctor import config as doctor_config
 from cpadvisor.doctor.config import examine_config
+from cpadvisor.doctor.knobs import cp_changes
+from cpadvisor.doctor.situation import situate
 from cpadvisor.errors import ConfigError
 from cpadvisor.hf_config import config_json
+from cpadvisor.plan.layout import Layout
 from cpadvisor.probe.host import read_host
 from cpadvisor.probe.recorded import load_node
 from cpadvisor.units import format_bytes
+from cpadvisor.write.edit import REMOVE
 
 
 def judged(path, machine="dgx-h100", **more):
@@ -51,6 +56,39 @@ def test_each_knob_comes_with_the_peak_that_it_would_give(tmp_path):
         for text in texts
     )
     assert all(bool(mend.changes) == ("fits" in mend.text) for mend in memory.mends), "only what is enough is applied"
+
+
+def test_a_file_s_own_method_is_judged(tmp_path):
+    path = write_config(tmp_path, cpadvisor={"method": "usp", "ulysses_degree": 2})
+    links = judged(path)["cp-links"].evidence
+    assert "a hop of" in links and "an exchange of" in links
+    assert "waiting for K and V" in judged(path)["step"].evidence
+
+
+@pytest.mark.parametrize(
+    ("block", "cp", "changes"),
+    [
+        ({"method": "ring"}, 8, {}),
+        ({"method": "ulysses", "ulysses_degree": 4}, 2, {"cpadvisor.ulysses_degree": REMOVE}),
+        # 28 heads do not divide over 8 ranks, and do over 4: the most, which usp takes without being told.
+        ({"method": "ulysses"}, 8, {"cpadvisor.method": "usp"}),
+        ({"method": "usp", "ulysses_degree": 2}, 8, {}),
+        ({"method": "usp", "ulysses_degree": 2}, 2, {"cpadvisor.method": "ring", "cpadvisor.ulysses_degree": REMOVE}),
+        ({"method": "usp", "ulysses_degree": 2}, 1, {"cpadvisor.ulysses_degree": REMOVE}),
+    ],
+)
+def test_another_cp_keeps_the_method_where_it_runs_there_and_else_takes_the_nearest(tmp_path, block, cp, changes):
+    path = write_config(
+        tmp_path,
+        base_model="Qwen/Qwen2.5-7B",
+        dp_shard_size=2,
+        context_parallel_size=4,
+        cpadvisor={"model": "qwen2.5-7b", "recompute": {"none": 28}, **block},
+    )
+    situation = situate(examine_file(path)[0], load_node("dgx-h100"))
+    assert not isinstance(situation, str)
+    found = cp_changes(situation, Layout(dp_shard=8 // cp, cp=cp))
+    assert {key: value for key, value in found.items() if "method" in key or "degree" in key} == changes
 
 
 def test_knobs_that_are_not_enough_alone_are_turned_together(tmp_path):

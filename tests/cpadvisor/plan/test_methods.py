@@ -6,8 +6,10 @@ from cpadvisor.plan.engines import AXOLOTL_021, CPADVISOR
 from cpadvisor.plan.layout import Layout
 from cpadvisor.plan.methods import (
     Way,
+    asked_way,
     cp_ways,
     degree_problem,
+    fitting_way,
     method_problem,
     selected_degree,
     selected_method,
@@ -57,6 +59,41 @@ def test_usp_leaves_a_ring(llama_8b):
     assert method_problem(llama_8b, Layout(cp=4), "usp") is None
     assert method_problem(llama_8b, Layout(cp=2), "ring") is None
     assert method_problem(llama_8b, Layout(), "usp") is None
+
+
+@pytest.mark.parametrize(
+    ("block", "cp", "way"),
+    [
+        ({}, 4, Way(method="ring")),
+        ({"method": "allgather"}, 4, Way(method="allgather")),
+        ({"method": "ulysses"}, 4, Way(method="ulysses", ulysses=4)),
+        ({"method": "usp"}, 8, Way(method="usp", ulysses=4)),
+        ({"method": "usp", "ulysses_degree": 2}, 8, Way(method="usp", ulysses=2)),
+        ({"method": "usp", "ulysses_degree": 3}, 8, Way(method="usp", ulysses=4)),
+        ({"method": "usp", "ulysses_degree": [2]}, 8, Way(method="usp", ulysses=4)),
+        ({"method": "none"}, 4, Way()),
+        ({"method": "usp", "ulysses_degree": 2}, 1, Way()),
+        ({"method": ["ring"]}, 4, Way(method="ring")),
+    ],
+)
+def test_a_block_is_read_as_the_trainer_reads_it(llama_8b, block, cp, way):
+    assert asked_way(block, llama_8b, Layout(cp=cp)) == way
+
+
+@pytest.mark.parametrize(
+    ("way", "cp", "fits"),
+    [
+        (Way(method="ulysses", ulysses=4), 2, Way(method="ulysses", ulysses=2)),
+        (Way(method="ulysses", ulysses=8), 12, Way(method="usp", ulysses=4)),
+        (Way(method="usp", ulysses=2), 8, Way(method="usp", ulysses=2)),
+        (Way(method="usp", ulysses=2), 2, Way(method="ring")),
+        (Way(method="allgather"), 9, Way(method="allgather")),
+        (Way(method="ring"), 1, Way()),
+        (Way(), 2, Way(method="ring")),
+    ],
+)
+def test_the_method_stays_where_it_runs_another_layout_and_gives_way_to_the_nearest(llama_8b, way, cp, fits):
+    assert fitting_way(way, llama_8b, Layout(cp=cp)) == fits
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(32, 8), (28, 4), (12, 3), (40, 40), (8, 1)])

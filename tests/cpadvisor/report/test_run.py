@@ -1,10 +1,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cpadvisor.report.run import comparison_rows, runs_table, view_text
+from cpadvisor.report.run import comparison_rows, exchange_label, runs_table, view_text
 from cpadvisor.units import GIB
 from cpadvisor.watch.failure import Failure
-from cpadvisor.watch.view import RunView
+from cpadvisor.watch.view import Exchange, RunView
 
 VIEW = RunView(
     run="r1",
@@ -37,6 +37,14 @@ def test_the_list_shows_how_far_predictions_of_memory_and_time_were_off() -> Non
 
 def test_memory_stands_beside_what_the_allocator_was_to_report() -> None:
     assert ("peak memory", "2.0 GiB", "2.5 GiB") in comparison_rows(VIEW)
+
+
+def test_what_was_exchanged_stands_with_its_times_where_they_were_taken() -> None:
+    ring = Exchange(op="send_recv", sent_bytes=2 * GIB, wire_s=0.0123, exposed_s=0.0004)
+    heads = Exchange(op="all_to_all", sent_bytes=GIB, exposed_s=0.002)
+    lines = view_text(replace(VIEW, exchanges=(ring, heads))).splitlines()
+    assert lines[-2] == "ring 2.0 GiB, wire 12 ms, exposed 400 µs; heads 1.0 GiB, exposed 2 ms"
+    assert exchange_label(Exchange(op="all_gather", sent_bytes=0)) == "gathered 0 B"
 
 
 def test_a_run_that_goes_well_shows_its_notes_and_no_failure() -> None:

@@ -27,6 +27,7 @@ def parsed(command: str):
     [
         replace(GPU_REQUEST, node="dgx-a100-80g"),
         replace(CPU_REQUEST, node="cpu"),
+        replace(GPU_REQUEST, node="dgx-h100", cp_method="usp"),
         Request(
             node="my machine.json",
             gpu="h100-80g",

@@ -3,6 +3,7 @@ from typing import Any
 
 from cpadvisor.processes import ProcessId
 from cpadvisor.watch.ranks import RankEvents
+from cpadvisor.watch.view import Exchange
 
 
 class Told:
@@ -38,6 +39,20 @@ def test_a_process_is_known_before_its_model_and_keeps_its_door() -> None:
     assert (seen.process, seen.pid, seen.door, seen.started_t) == (ProcessId(pid=42, start_ticks=7), 42, "/run/s", None)
     seen = rank.says("start", t=2.0, pid=42, pid_start=7)
     assert (seen.process, seen.door, seen.started_t) == (ProcessId(pid=42, start_ticks=7), "/run/s", 2.0)
+
+
+def test_each_operation_of_context_parallelism_is_kept_as_it_was_last_told() -> None:
+    rank = Rank()
+    rank.says("start", pid=42, pid_start=7)
+    rank.says("nccl", group="cp", op="send_recv", bytes=1, wire_s=None, exposed_s=None)
+    rank.says("nccl", group="cp", op="send_recv", bytes=2, wire_s=0.5, exposed_s=0.25)
+    rank.says("nccl", group="dp_shard", op="all_gather", bytes=9)
+    seen = rank.says("nccl", group="cp", op="all_to_all", bytes=3)
+    assert list(seen.exchanges.values()) == [
+        Exchange(op="send_recv", sent_bytes=2, wire_s=0.5, exposed_s=0.25),
+        Exchange(op="all_to_all", sent_bytes=3),
+    ]
+    assert rank.says("process", pid=43, pid_start=8).exchanges == {}
 
 
 def test_a_trainer_that_announces_no_process_begins_with_its_model() -> None:

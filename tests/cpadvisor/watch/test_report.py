@@ -7,7 +7,7 @@ import pytest
 
 from cpadvisor.watch.failure import Failure
 from cpadvisor.watch.report import exit_status, last_value, logs_json, run_json, runs_json, watch_json
-from cpadvisor.watch.view import FINAL_STATES, LIVE_STATES, RankView, RunView
+from cpadvisor.watch.view import FINAL_STATES, LIVE_STATES, Exchange, RankView, RunView
 
 VIEW = RunView(
     run="20261122T120000Z-tiny-1x1x1x2",
@@ -86,6 +86,11 @@ def test_watching_gives_the_last_figures() -> None:
     shape = watch_json(VIEW)
     assert (shape["step"], shape["step_s"], shape["loss"], shape["peak_bytes"]) == (3, 0.5, None, 2000)
     assert shape["ranks"][0]["pid"] == 42
+    assert shape["exchanges"] == []
+    ring = Exchange(op="send_recv", sent_bytes=4096, exposed_s=0.5)
+    assert watch_json(replace(VIEW, exchanges=(ring,)))["exchanges"] == [
+        {"op": "send_recv", "bytes": 4096, "wire_s": None, "exposed_s": 0.5}
+    ]
 
 
 def test_the_last_value_of_nothing_is_unknown() -> None:

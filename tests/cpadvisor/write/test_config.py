@@ -53,6 +53,14 @@ def test_the_backend_is_the_one_that_the_prediction_assumes(written, method, blo
     assert written(engine="axolotl-0.21", method=method)["context_parallel"] == block
 
 
+def test_the_bundled_trainer_s_file_names_the_method_and_the_degree_of_usp_alone(written):
+    assert written(method="usp", ulysses=2)["cpadvisor"]["ulysses_degree"] == 2
+    for method in ("ring", "allgather", "ulysses"):
+        block = written(method=method, ulysses=4 if method == "ulysses" else 1)["cpadvisor"]
+        assert block["method"] == method
+        assert "ulysses_degree" not in block
+
+
 def test_one_gpu_has_no_sizes_and_nothing_to_shard(written):
     values = written(engine="axolotl-0.21", method="none", layout=Layout(), model="qwen3-0.6b")
     assert not {"dp_shard_size", "context_parallel_size", "fsdp_config", "fsdp_version"} & set(values)

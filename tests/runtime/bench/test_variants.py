@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from runtime.attention import AttentionPlace, attend
 from runtime.bench import variants
 
 CPU = torch.device("cpu")
@@ -49,4 +50,4 @@ def test_a_kernel_that_does_not_run_here_says_why_in_a_line():
 
 def test_a_method_that_the_trainer_lacks_is_no_variant():
     with pytest.raises(AssertionError, match="spiral"):
-        variants.attend(*[torch.zeros(1)] * 3, variants.Place(method="spiral", kernel="cpu", group_name=""))
+        attend(*[torch.zeros(1, 2, 1, 8)] * 3, None, AttentionPlace(method="spiral", kernel="cpu"))
