@@ -159,12 +159,14 @@ def test_more_sources_than_before_make_room_anew(threads) -> None:
 
 def sizes(group: Group, slots: int, sources: int, room_bytes: int) -> tuple[int, list[int], bool]:
     engine = CopyEngine(group, CPU, slots=slots)  # pyright: ignore[reportArgumentType]
+    assert engine.held_bytes == 0, "nothing is held before anything is sent"
     incoming = dict.fromkeys([rank for rank in range(4) if rank != group.rank][:sources], ((3,), (2, 2)))
     like = torch.empty(0, dtype=torch.bfloat16)
     places = [engine.places(incoming, like, room_bytes) for _ in range(slots + 1)]
     own = group.host.made[group.rank][0]
     source = min(incoming)
     at = [place[source][0].data_ptr() - own.data_ptr() for place in places]
+    assert engine.held_bytes == own.numel()
     return own.numel(), at, places[0] == places[slots]
 
 
