@@ -12,7 +12,7 @@ NVLink multicast is not needed.
 import math
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -102,6 +102,7 @@ class CopyEngine:
     def _make_room(self, room_bytes: int, sources: int) -> None:
         """Memory of the lane; grows with the messages, on all ranks at the same exchange."""
         room_bytes = -(-room_bytes // ALIGNMENT) * ALIGNMENT
+        sources = self._size - 1 if sources > 1 else sources  # _place deals them out by distance
         if room_bytes <= self._room_bytes and sources <= self._sources:
             return
         self._memory = None
@@ -148,18 +149,16 @@ class _Shared:
 
 def obstacle(group: dist.ProcessGroup, device: torch.device) -> str | None:
     """Why this group's messages cannot go by copy engine; None where they can. All ranks ask at once, and agree."""
-    if os.environ.get(VARIABLE) == SENDS:
-        return f"{VARIABLE} is {SENDS}"
-    told: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(told, (socket.gethostname(), _own_obstacle(device)), group=group)
+    told = _told(group, (socket.gethostname(), _own_obstacle(device)))
     if len({host for host, _ in told}) > 1:
         return "the ranks are on several hosts"
-    found = next((why for _, why in told if why is not None), None)
-    return found or _agreed(group, _mapping_obstacle(group, device))
+    return _first(why for _, why in told) or _first(_told(group, _mapping_obstacle(group, device)))
 
 
 def _own_obstacle(device: torch.device) -> str | None:
     """What this rank lacks by itself."""
+    if os.environ.get(VARIABLE) == SENDS:
+        return f"{VARIABLE} is {SENDS}"
     try:
         flags = torch.zeros(2, dtype=torch.int32, device=device)
         stream = torch.cuda.current_stream(device)
@@ -168,7 +167,7 @@ def _own_obstacle(device: torch.device) -> str | None:
         driver.copy(stream.cuda_stream, flags.data_ptr() + FLAG_BYTES, flags.data_ptr(), FLAG_BYTES)
         return None if flags.tolist() == [1, 1] else "the driver's stream memory operations do not work here"
     except (OSError, AttributeError, RuntimeError) as error:
-        return str(error)
+        return _words(error)
 
 
 def _mapping_obstacle(group: dist.ProcessGroup, device: torch.device) -> str | None:
@@ -176,11 +175,20 @@ def _mapping_obstacle(group: dist.ProcessGroup, device: torch.device) -> str | N
     try:
         _Shared(ALIGNMENT, group, device)
     except (ImportError, RuntimeError) as error:
-        return str(error).splitlines()[0]
+        return _words(error)
     return None
 
 
-def _agreed(group: dist.ProcessGroup, own: str | None) -> str | None:
+def _words(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _told(group: dist.ProcessGroup, own: Any) -> list[Any]:
+    """What every rank of a group has to say, in rank order."""
     told: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(told, own, group=group)
-    return next((why for why in told if why is not None), None)
+    return told
+
+
+def _first(reasons: Iterable[str | None]) -> str | None:
+    return next((why for why in reasons if why is not None), None)

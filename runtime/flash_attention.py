@@ -38,14 +38,15 @@ class _Function:
     """A function of a package, called with what this release of it takes."""
 
     def __init__(self, module: str, name: str) -> None:
-        self.plain: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        parameters = inspect.signature(self.plain).parameters
+        self._plain: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        # torch.library.custom_op hides the signature behind (*args, **kwargs); it keeps the function that it was given.
+        parameters = inspect.signature(getattr(self._plain, "_init_fn", self._plain)).parameters
         self._names = frozenset(parameters)
         self._defaults = {name: None for name, p in parameters.items() if p.default is inspect.Parameter.empty}
 
     def __call__(self, **values: object) -> Any:
         known = {name: value for name, value in values.items() if name in self._names}
-        return self.plain(**self._defaults | known)
+        return self._plain(**self._defaults | known)
 
 
 _function = cache(_Function)
@@ -59,16 +60,17 @@ def _documents(cuts: Cuts, device: torch.device) -> dict[str, object]:
 
 
 def _forward_4(q: Tensor, k: Tensor, v: Tensor, causal: bool, cuts: Cuts = ()) -> tuple[Tensor, Tensor]:
-    forward = _function(FLASH_ATTN_4_MODULE, "_flash_attn_fwd").plain
-    out, lse, *_ = forward(q, k, v, causal=causal, return_lse=True, **_documents(cuts, q.device))
+    forward = _function(FLASH_ATTN_4_MODULE, "_flash_attn_fwd")
+    out, lse, *_ = forward(q=q, k=k, v=v, causal=causal, return_lse=True, **_documents(cuts, q.device))
     return out, lse
 
 
 def _backward_4(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, cuts: Cuts = ()
 ) -> tuple[Tensor, Tensor, Tensor]:
-    backward = _function(FLASH_ATTN_4_MODULE, "_flash_attn_bwd").plain
-    dq, dk, dv, *_ = backward(q, k, v, out, dout, lse.contiguous(), causal=causal, **_documents(cuts, q.device))
+    tensors = {"q": q, "k": k, "v": v, "out": out, "dout": dout, "lse": lse.contiguous()}
+    backward = _function(FLASH_ATTN_4_MODULE, "_flash_attn_bwd")
+    dq, dk, dv, *_ = backward(**tensors, causal=causal, **_documents(cuts, q.device))
     return dq, dk, dv
 
 
