@@ -1,11 +1,14 @@
 """Exact causal attention over a sequence that is spread over ranks: every rank gathers all K and V at once.
 
-The share's own keys are attended to while the others arrive; then two blocks are
-left, whatever the number of ranks: all queries against the chunks before the
-early one, the late ones against those between this rank's two. The price is
+Where the kernel can, all that a rank has to compute is then one call (runtime.spans).
+Elsewhere the share's own keys are attended to while the others arrive, and two
+blocks are left, whatever the number of ranks: all queries against the chunks before
+the early one, the late ones against those between this rank's two. The price is
 memory for K and V of the whole sequence (Llama 3 trains so, arXiv 2407.21783).
 Shares are zigzag, so the work is equal on every rank.
 """
+
+from collections.abc import Sequence
 
 import torch.distributed as dist
 from torch import Tensor
@@ -14,6 +17,7 @@ from runtime import blocks, comm, zigzag
 from runtime.blocks import Place
 from runtime.kernels import Kernel
 from runtime.partial import Given, Gradients, Output
+from runtime.spans import Spans
 
 
 def forward(
@@ -21,6 +25,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """out [B, S, H, D] in q's dtype and log-sum-exp [B, H, S] in float32, for the whole causal sequence."""
     gathering = Gathering(k_BSGD, v_BSGD, place, group)
+    if kernel.packed_forward is not None:
+        return Spans(place, *gathering.whole(), kernel).forward(q_BSHD)
     output = Output(q_BSHD, k_BSGD, v_BSGD, place, kernel)
     output.add(blocks.gathered(place), *gathering.whole())
     return output.result()
@@ -31,18 +37,31 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v in their dtypes. Those of other ranks' K and V go home and are summed there."""
     gathering = Gathering(k_BSGD, v_BSGD, place, group)
+    if kernel.packed_backward is not None:
+        dq, *whole = Spans(place, *gathering.whole(), kernel).backward(given)
+        dk, dv = (zigzag.shard(grads, rank=place.rank, cp=place.size, dim=1).clone() for grads in whole)
+        for part_dk, part_dv in _sent_home([grads.to(k_BSGD.dtype) for grads in whole], place, group):
+            dk += part_dk
+            dv += part_dv
+        return dq, dk.to(k_BSGD.dtype), dv.to(v_BSGD.dtype)
     gradients = Gradients(given, k_BSGD, v_BSGD, place, kernel)
     computed = gradients.of(blocks.gathered(place), *gathering.whole())
-    outgoing = {
-        peer: tuple(zigzag.shard(whole, rank=peer, cp=place.size, dim=1) for whole in computed)
-        for peer in _others(place)
-    }
-    lane = comm.lane(group, "scattered gradients", k_BSGD.device, slots=1)
-    shapes = dict.fromkeys(_others(place), (k_BSGD.shape, v_BSGD.shape))
-    message = lane.start(outgoing, shapes, room_bytes=2 * k_BSGD.numel() * k_BSGD.element_size())
-    for dk, dv in message.wait().values():
+    for dk, dv in _sent_home(computed, place, group):
         gradients.add_home(dk, dv)
     return gradients.result()
+
+
+def _sent_home(whole_BTGD: Sequence[Tensor], place: Place, group: dist.ProcessGroup) -> list[comm.Parts]:
+    """Every rank gets its share of each tensor; what the others computed of this rank's."""
+    others = _others(place)
+    outgoing = {
+        peer: tuple(zigzag.shard(whole, rank=peer, cp=place.size, dim=1) for whole in whole_BTGD) for peer in others
+    }
+    parts = next(iter(outgoing.values()))
+    lane = comm.lane(group, "scattered gradients", parts[0].device, slots=1)
+    room_bytes = sum(part.numel() * part.element_size() for part in parts)
+    shapes = dict.fromkeys(others, tuple(part.shape for part in parts))
+    return list(lane.start(outgoing, shapes, room_bytes=room_bytes).wait().values())
 
 
 class Gathering:

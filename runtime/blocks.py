@@ -11,6 +11,7 @@ its causal block.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from runtime.zigzag import chunk_indices
 
@@ -118,6 +119,22 @@ def gathered(place: Place) -> Iterator[Block]:
         for key_chunk in range(query_chunk):
             if key_chunk != early:
                 yield from _between(place, query_chunk, query_row, key_chunk, key_chunk * half)
+
+
+def spans(place: Place) -> Iterator[Block]:
+    """All local queries in order, each span with all of its keys in the whole sequence; the last keys are its own.
+
+    Causal, query and key aligned at their ends: a span's first query sees all keys but those of the later queries.
+    Without documents two spans: the early chunk against everything up to its end, the late one likewise.
+    """
+    for chunk, row in zip(_chunks(place), (0, place.chunk), strict=True):
+        first, end = chunk * place.chunk, (chunk + 1) * place.chunk
+        documents = place.documents or (0,)
+        starts = documents[bisect_right(documents, first) : bisect_left(documents, end)]
+        for start, stop in pairwise((first, *starts, end)):
+            begin = documents[bisect_right(documents, start) - 1]
+            queries = slice(row + start - first, row + stop - first)
+            yield Block(queries=queries, keys=slice(begin, stop))
 
 
 def needed_tokens(place: Place, source: int, rank: int) -> int:

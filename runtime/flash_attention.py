@@ -52,32 +52,47 @@ class _Function:
 _function = cache(_Function)
 
 
-def _documents(cuts: Cuts, device: torch.device) -> dict[str, object]:
+def _documents(cuts: Cuts, key_cuts: Cuts, device: torch.device) -> dict[str, object]:
     if not cuts:
         return {}
-    starts, most = cumulative(cuts, device), longest(cuts)
-    return {"cu_seqlens_q": starts, "cu_seqlens_k": starts, "max_seqlen_q": most, "max_seqlen_k": most}
+    of_keys = key_cuts or cuts
+    return {
+        "cu_seqlens_q": cumulative(cuts, device),
+        "cu_seqlens_k": cumulative(of_keys, device),
+        "max_seqlen_q": longest(cuts),
+        "max_seqlen_k": longest(of_keys),
+    }
 
 
-def _forward_4(q: Tensor, k: Tensor, v: Tensor, causal: bool, cuts: Cuts = ()) -> tuple[Tensor, Tensor]:
+def _forward_4(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool, cuts: Cuts = (), key_cuts: Cuts = ()
+) -> tuple[Tensor, Tensor]:
     forward = _function(FLASH_ATTN_4_MODULE, "_flash_attn_fwd")
-    out, lse, *_ = forward(q=q, k=k, v=v, causal=causal, return_lse=True, **_documents(cuts, q.device))
+    out, lse, *_ = forward(q=q, k=k, v=v, causal=causal, return_lse=True, **_documents(cuts, key_cuts, q.device))
     return out, lse
 
 
 def _backward_4(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, cuts: Cuts = ()
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    causal: bool,
+    cuts: Cuts = (),
+    key_cuts: Cuts = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     tensors = {"q": q, "k": k, "v": v, "out": out, "dout": dout, "lse": lse.contiguous()}
     backward = _function(FLASH_ATTN_4_MODULE, "_flash_attn_bwd")
-    dq, dk, dv, *_ = backward(**tensors, causal=causal, **_documents(cuts, q.device))
+    dq, dk, dv, *_ = backward(**tensors, causal=causal, **_documents(cuts, key_cuts, q.device))
     return dq, dk, dv
 
 
 def _forward_2_or_3(
-    module: str, name: str, q: Tensor, k: Tensor, v: Tensor, causal: bool, cuts: Cuts = ()
+    module: str, name: str, q: Tensor, k: Tensor, v: Tensor, causal: bool, cuts: Cuts = (), key_cuts: Cuts = ()
 ) -> tuple[Tensor, Tensor]:
-    options = {**_PLAIN, "softmax_scale": q.shape[-1] ** -0.5, "causal": causal, **_documents(cuts, q.device)}
+    options = {**_PLAIN, "softmax_scale": q.shape[-1] ** -0.5, "causal": causal, **_documents(cuts, key_cuts, q.device)}
     out, lse, *_ = _function(module, name)(q=q, k=k, v=v, **options)
     return out, lse
 
@@ -93,22 +108,33 @@ def _backward_2_or_3(
     lse: Tensor,
     causal: bool,
     cuts: Cuts = (),
+    key_cuts: Cuts = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     dq, dk, dv = (torch.empty_like(tensor).contiguous() for tensor in (q, k, v))
     options = {**_PLAIN, "softmax_scale": q.shape[-1] ** -0.5, "causal": causal, "is_causal": causal}
     tensors = {"dout": dout, "q": q, "k": k, "v": v, "out": out, "softmax_lse": lse.contiguous()}
-    _function(module, name)(**tensors, dq=dq, dk=dk, dv=dv, **options, **_documents(cuts, q.device))
+    _function(module, name)(**tensors, dq=dq, dk=dk, dv=dv, **options, **_documents(cuts, key_cuts, q.device))
     return dq, dk, dv
 
 
-def _packed_forward(forward: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, cuts: Cuts) -> Any:
-    return forward(q, k, v, True, cuts)
+def _packed_forward(
+    forward: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, cuts: Cuts, key_cuts: Cuts = ()
+) -> Any:
+    return forward(q, k, v, True, cuts, key_cuts)
 
 
 def _packed_backward(
-    backward: Callable[..., Any], dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cuts: Cuts
+    backward: Callable[..., Any],
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    cuts: Cuts,
+    key_cuts: Cuts = (),
 ) -> Any:
-    return backward(dout, q, k, v, out, lse, True, cuts)
+    return backward(dout, q, k, v, out, lse, True, cuts, key_cuts)
 
 
 def _kernel(name: str, forwards: tuple[Callable[..., Any], ...], backwards: tuple[Callable[..., Any], ...]) -> Kernel:

@@ -25,10 +25,11 @@ Forward = Callable[[Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 """(q_BSHD, k_BTGD, v_BTGD, causal) -> out_BSHD, lse_BHS in float32. Causal needs S == T."""
 Backward = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor, Tensor]]
 """(dout_BSHD, q, k, v, out_BSHD, lse_BHS, causal) -> dq_BSHD, dk_BTGD, dv_BTGD, for final out and lse."""
-PackedForward = Callable[[Tensor, Tensor, Tensor, Cuts], tuple[Tensor, Tensor]]
-"""(q_NHD, k_NGD, v_NGD, cuts) -> out_NHD, lse_HN, causal within each document."""
-PackedBackward = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Cuts], tuple[Tensor, Tensor, Tensor]]
-"""(dout_NHD, q_NHD, k_NGD, v_NGD, out_NHD, lse_HN, cuts) -> dq_NHD, dk_NGD, dv_NGD."""
+PackedForward = Callable[..., tuple[Tensor, Tensor]]
+"""(q_NHD, k_MGD, v_MGD, cuts, key_cuts) -> out_NHD, lse_HN, causal within each document. `key_cuts` are the cuts of
+the keys where a document has more of them than queries: its last queries and keys are then the same tokens."""
+PackedBackward = Callable[..., tuple[Tensor, Tensor, Tensor]]
+"""(dout_NHD, q_NHD, k_MGD, v_MGD, out_NHD, lse_HN, cuts, key_cuts) -> dq_NHD, dk_MGD, dv_MGD."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,20 +148,36 @@ def _flash_backward(
     return dq, dk, dv
 
 
-def _flash_packed_forward(q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor]:
-    starts, most = cumulative(cuts, q_NHD.device), longest(cuts)
-    out, lse_HN, *_ = aten._flash_attention_forward(q_NHD, k_NGD, v_NGD, starts, starts, most, most, 0.0, True, False)
+def _flash_packed_forward(
+    q_NHD: Tensor, k_MGD: Tensor, v_MGD: Tensor, cuts: Cuts, key_cuts: Cuts = ()
+) -> tuple[Tensor, Tensor]:
+    out, lse_HN, *_ = aten._flash_attention_forward(
+        q_NHD, k_MGD, v_MGD, *_extents(cuts, key_cuts, q_NHD.device), 0.0, True, False
+    )
     return out, lse_HN
 
 
 def _flash_packed_backward(
-    dout_NHD: Tensor, q_NHD: Tensor, k_NGD: Tensor, v_NGD: Tensor, out_NHD: Tensor, lse_HN: Tensor, cuts: Cuts
+    dout_NHD: Tensor,
+    q_NHD: Tensor,
+    k_MGD: Tensor,
+    v_MGD: Tensor,
+    out_NHD: Tensor,
+    lse_HN: Tensor,
+    cuts: Cuts,
+    key_cuts: Cuts = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    starts, most, unused = cumulative(cuts, q_NHD.device), longest(cuts), _unused(q_NHD.device)
-    lse = lse_HN.contiguous()
+    unused, lse = _unused(q_NHD.device), lse_HN.contiguous()
+    extents = _extents(cuts, key_cuts, q_NHD.device)
     return aten._flash_attention_backward(
-        dout_NHD, q_NHD, k_NGD, v_NGD, out_NHD, lse, starts, starts, most, most, 0.0, True, unused, unused
+        dout_NHD, q_NHD, k_MGD, v_MGD, out_NHD, lse, *extents, 0.0, True, unused, unused
     )
+
+
+def _extents(cuts: Cuts, key_cuts: Cuts, device: torch.device) -> tuple[Tensor, Tensor, int, int]:
+    """Cuts of queries and keys, the longest of either."""
+    of_keys = key_cuts or cuts
+    return cumulative(cuts, device), cumulative(of_keys, device), longest(cuts), longest(of_keys)
 
 
 def _cpu_forward(q_BSHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, causal: bool) -> tuple[Tensor, Tensor]:

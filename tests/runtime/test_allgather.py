@@ -1,3 +1,7 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import plain_attention
 import pytest
 import torch
 import torch.distributed as dist
@@ -8,6 +12,29 @@ from runtime import allgather, traffic, zigzag
 from runtime.blocks import Documents, Place
 from runtime.kernels import CPU
 from runtime.partial import Given
+
+
+def span_mask(cuts: tuple[int, ...], key_cuts: tuple[int, ...]) -> Tensor:
+    """Causal within each span, its last query and its last key the same token."""
+    extents = zip(pairwise(cuts), pairwise(key_cuts or cuts), strict=True)
+    sizes = [(end - start, key_end - key_start) for (start, end), (key_start, key_end) in extents]
+    return torch.block_diag(*(torch.ones(s, t).tril(t - s) for s, t in sizes)).bool()
+
+
+def packed_forward(q: Tensor, k: Tensor, v: Tensor, cuts: tuple[int, ...], key_cuts: tuple[int, ...] = ()):
+    out, lse = plain_attention.forward(q[None], k[None], v[None], span_mask(cuts, key_cuts))
+    return out[0].to(q.dtype), lse[0].float()
+
+
+def packed_backward(dout, q, k, v, out, lse, cuts: tuple[int, ...], key_cuts: tuple[int, ...] = ()):
+    given = (tensor[None] for tensor in (dout, q, k, v, out, lse))
+    grads = plain_attention.backward(*given, span_mask(cuts, key_cuts))
+    return tuple(grad[0].to(q.dtype) for grad in grads)
+
+
+PACKING = replace(CPU, name="packing", packed_forward=packed_forward, packed_backward=packed_backward)
+"""A kernel of packed documents, by the definition of attention; what is not packed is the CPU kernel's."""
+KERNELS = {kernel.name: kernel for kernel in (CPU, PACKING)}
 
 
 def place_of(rank: int, world: int, tokens: int, documents: Documents | None = None) -> Place:
@@ -30,23 +57,24 @@ def test_k_and_v_are_gathered_as_the_whole_sequence_in_order(gloo_pool, world) -
         assert torch.equal(gathered[0], k) and torch.equal(gathered[1], v)
 
 
-def both_passes(rank: int, world: int, tokens: int, documents: Documents | None):
+def both_passes(rank: int, world: int, tokens: int, documents: Documents | None, kernel: str = "cpu"):
     q, k, v, dout = shares(rank, world, *inputs(tokens, batch=1 if documents else 2))
     place, group = place_of(rank, world, tokens, documents), dist.group.WORLD
     traffic.take(group.group_name)
-    out, lse = allgather.forward(q, k, v, place, group, CPU)
+    out, lse = allgather.forward(q, k, v, place, group, KERNELS[kernel])
     forward = traffic.take(group.group_name)
-    grads = allgather.backward(Given(dout=dout, q=q, out=out, lse=lse), k, v, place, group, CPU)
+    grads = allgather.backward(Given(dout=dout, q=q, out=out, lse=lse), k, v, place, group, KERNELS[kernel])
     backward = traffic.take(group.group_name)
     counts = (forward.messages, forward.sent_bytes), (backward.messages, backward.sent_bytes)
     return [out, lse.transpose(1, 2), *grads], counts
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("documents", [None, (0, 3, 13)])
-def test_every_rank_has_its_share_of_one_process_s_results(gloo_pool, world, documents) -> None:
+def test_every_rank_has_its_share_of_one_process_s_results(gloo_pool, world, documents, kernel) -> None:
     tokens = 8 * world
-    answers = gloo_pool.run(world, both_passes, tokens, documents)
+    answers = gloo_pool.run(world, both_passes, tokens, documents, kernel)
     mask = causal_mask(tokens) if documents is None else packed_mask((*documents, tokens))
     out, lse, *grads = truth(*inputs(tokens, batch=1 if documents else 2), mask)
     got = [zigzag.unshard(list(parts), dim=1) for parts in zip(*(results for results, _ in answers), strict=True)]

@@ -72,6 +72,21 @@ def test_gathered_keys_meet_every_pair_of_the_mask_exactly_once(drawn):
         assert torch.equal(seen, mask[own])
 
 
+@given(places())
+def test_spans_cover_the_queries_in_order_and_each_pair_of_the_mask_exactly_once(drawn):
+    sequence_len, ring = drawn
+    mask = truth(sequence_len, ring[0].documents or (0,))
+    for place in ring:
+        own = zigzag.positions(place.rank, place.size, sequence_len)
+        seen = torch.zeros(place.local, sequence_len, dtype=torch.long)
+        spans = list(blocks.spans(place))
+        assert [row for span in spans for row in range(span.queries.start, span.queries.stop)] == [*range(place.local)]
+        for span in spans:
+            queries, keys = span.queries.stop - span.queries.start, span.keys.stop - span.keys.start
+            seen[span.queries, span.keys] += torch.ones(queries, keys, dtype=torch.long).tril(keys - queries)
+        assert torch.equal(seen, mask[own])
+
+
 def test_a_source_before_gives_its_early_chunk_to_all_and_one_after_gives_both_to_the_late_queries():
     place = Place(rank=1, size=4, local=8)
     assert list(blocks.foreign(place, 0)) == [Block(queries=slice(0, 8), keys=slice(0, 4))]
