@@ -1,11 +1,11 @@
 """Exact causal attention over a sequence that is spread over ranks: every rank gathers all K and V at once.
 
-Where the kernel can, all that a rank has to compute is then one call (runtime.spans).
-Elsewhere the share's own keys are attended to while the others arrive, and two
-blocks are left, whatever the number of ranks: all queries against the chunks before
-the early one, the late ones against those between this rank's two. The price is
-memory for K and V of the whole sequence (Llama 3 trains so, arXiv 2407.21783).
-Shares are zigzag, so the work is equal on every rank.
+The share's own keys are attended to while the others arrive; then two blocks are
+left, whatever the number of ranks: all queries against the chunks before the early
+one, the late ones against those between this rank's two. With packed documents all
+that a rank has to compute is one call, where the kernel can (runtime.spans). The
+price is memory for K and V of the whole sequence (Llama 3 trains so, arXiv
+2407.21783). Shares are zigzag, so the work is equal on every rank.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """out [B, S, H, D] in q's dtype and log-sum-exp [B, H, S] in float32, for the whole causal sequence."""
     gathering = Gathering(k_BSGD, v_BSGD, place, group)
-    if kernel.packed_forward is not None:
+    if _is_one_call(place, kernel):
         return Spans(place, *gathering.whole(), kernel).forward(q_BSHD)
     output = Output(q_BSHD, k_BSGD, v_BSGD, place, kernel)
     output.add(blocks.gathered(place), *gathering.whole())
@@ -37,7 +37,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v in their dtypes. Those of other ranks' K and V go home and are summed there."""
     gathering = Gathering(k_BSGD, v_BSGD, place, group)
-    if kernel.packed_backward is not None:
+    if _is_one_call(place, kernel):
         dq, *whole = Spans(place, *gathering.whole(), kernel).backward(given)
         dk, dv = (zigzag.shard(grads, rank=place.rank, cp=place.size, dim=1).clone() for grads in whole)
         for part_dk, part_dv in _sent_home([grads.to(k_BSGD.dtype) for grads in whole], place, group):
@@ -49,6 +49,12 @@ def backward(
     for dk, dv in _sent_home(computed, place, group):
         gradients.add_home(dk, dv)
     return gradients.result()
+
+
+def _is_one_call(place: Place, kernel: Kernel) -> bool:
+    """Whether spans beat blocks: with documents alone. One causal document, flash-attn 4 on 2 x H200: blocks took
+    less, the call 1.16 times a ring's time at 16,384 tokens and 1.07 times at 32,768, since nothing hides the gather."""
+    return place.documents is not None and kernel.packed_forward is not None
 
 
 def _sent_home(whole_BTGD: Sequence[Tensor], place: Place, group: dist.ProcessGroup) -> list[comm.Parts]:

@@ -45,6 +45,8 @@ class _Function:
         self._defaults = {name: None for name, p in parameters.items() if p.default is inspect.Parameter.empty}
 
     def __call__(self, **values: object) -> Any:
+        if values.keys() <= self._names and self._defaults.keys() <= values.keys():
+            return self._plain(**values)
         known = {name: value for name, value in values.items() if name in self._names}
         return self._plain(**self._defaults | known)
 
