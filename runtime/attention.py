@@ -125,13 +125,19 @@ class _Way:
         """Gradients of local shares."""
         if self._heads_group is None:
             return self._inner_backward(given, k, v, documents)
-        heads, q = HeadExchange(self._heads_group, k.device), given.q
-        lse_BSHE = _as_dtype(given.lse, q.dtype)
-        dout, q, out, lse_BSHE, k_all, v_all = heads.gather(given.dout, q, given.out, lse_BSHE, k, v)
-        gathered = Given(dout=dout, q=q, out=out, lse=_as_float32(lse_BSHE))
-        dq, dk, dv = self._inner_backward(gathered, k_all, v_all, documents)
+        heads = HeadExchange(self._heads_group, k.device)
+        # What was gathered is free again before the gradients are sent back.
+        dq, dk, dv = self._gathered_backward(heads, given, k, v, documents)
         dq, dk, dv = heads.scatter((dq, given.q.shape[2]), (dk, k.shape[2]), (dv, v.shape[2]))
         return dq, dk, dv
+
+    def _gathered_backward(
+        self, heads: HeadExchange, given: Given, k: Tensor, v: Tensor, documents: Documents | None
+    ) -> Gradient:
+        lse_BSHE = _as_dtype(given.lse, given.q.dtype)
+        dout, q, out, lse_BSHE, k_part, v_part = heads.gather(given.dout, given.q, given.out, lse_BSHE, k, v)
+        gathered = Given(dout=dout, q=q, out=out, lse=_as_float32(lse_BSHE))
+        return self._inner_backward(gathered, k_part, v_part, documents)
 
     def _inner_forward(self, q: Tensor, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, Tensor]:
         place = self._place(q, documents)

@@ -5,10 +5,9 @@ formula leaves out a norm's 4 bytes and shared rotary tables. A width c is 2 byt
 and 4 in float32.
 """
 
-from collections.abc import Mapping
-
+from cpadvisor.plan.attention_memory import backward_workspace, cp_buffers
 from cpadvisor.plan.candidate import Candidate
-from cpadvisor.plan.traffic import FLOAT32_BYTES, spread_kv_size
+from cpadvisor.plan.traffic import FLOAT32_BYTES
 
 
 def layer_token_bytes(candidate: Candidate) -> float:
@@ -65,7 +64,12 @@ def mlp_gradient_token_bytes(candidate: Candidate) -> float:
 
 
 def attention_token_bytes(candidate: Candidate) -> float:
-    """Workspace of the attention backward for one token: float32 dq, and the gradients of q, k, v and the output."""
+    """Workspace of the attention backward for one token: float32 dq, and the gradients of q, k, v and the output.
+
+    Of the bundled trainer on GPUs it is known in more detail.
+    """
+    if candidate.engine.cp_methods and not candidate.gpu.is_cpu:
+        return backward_workspace(candidate)
     model, width = candidate.model, candidate.compute_bytes
     wide = FLOAT32_BYTES * model.q_size + width * (2 * model.q_size + 2 * model.kv_size)
     return wide / candidate.layout.tp
@@ -89,28 +93,3 @@ def cp_buffer_bytes(candidate: Candidate) -> int:
     exchanged = tokens * 2 * width * (2 * q + 2 * kv) if candidate.ulysses > 1 else 0.0
     gathered = tokens * rest * 4 * width * kv if rest > 1 else 0.0
     return int(exchanged + gathered)
-
-
-def cp_buffers(candidate: Candidate) -> Mapping[str, float]:
-    """The bundled trainer's buffers by name, in bytes a local token. A pair is of K and V, or of dK and dV: 2 x kv.
-
-    Ring: two pairs received, two on their way home, and with more than two ranks a float32 pair that sums. Gathered:
-    pairs of the whole length as they come and in order, gradients as the kernel gives them, as they leave and as they
-    come, and the same sum. Heads: q, k, v and the output as sent and as received. Llama-3.1-8B in bf16: 16,384 for a
-    ring of two and 24,576 for one of more, 20,480 a rank of cp for all-gather and 8,192 from three ranks on, 40,960 for
-    heads.
-    """
-    width = candidate.compute_bytes
-    pair = 2 * spread_kv_size(candidate)
-    found: dict[str, float] = {}
-    if candidate.ring_ranks > 1:
-        found["received"] = 2 * width * pair
-        found["returning"] = 2 * width * pair
-    if candidate.cp_method == "allgather":
-        found["gathered"] = 2 * candidate.layout.cp * width * pair
-        found["gathered_gradients"] = 3 * candidate.layout.cp * width * pair
-    if candidate.layout.cp // candidate.ulysses > 2:
-        found["sums"] = FLOAT32_BYTES * pair
-    if candidate.ulysses > 1:
-        found["exchanged"] = 2 * width * (2 * candidate.model.q_size / candidate.layout.tp + pair)
-    return found
