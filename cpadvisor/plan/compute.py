@@ -17,6 +17,9 @@ KERNEL_HALF_TOKENS = 700
 CHUNK_HALF_TOKENS = 1600
 """Chunk at which a ring reaches half the whole kernel's rate, merge and smaller kernels together: 0.66, 0.84, 0.92,
 0.95 and 0.98 of ideal at chunks of 4K to 64K (a plain zigzag ring on 2 x H200)."""
+RING_HALF_TOKENS = 800
+"""The same of the bundled trainer's ring: 0.82, 0.98, 0.95, 0.96 and 0.99 of ideal at chunks of 4K to 64K (flash-attn
+4 on 2 x H200, copy engines; at 4K the GPU alone, its host not counted)."""
 GATHERED_MERGES = 2
 """Blocks that gathered K and V leave to merge, whatever the number of ranks; a ring has one for each other rank."""
 
@@ -134,13 +137,14 @@ def attention_efficiency(candidate: Candidate) -> float:
 def _chunk_half_tokens(candidate: Candidate) -> float:
     """Chunk at which half the whole kernel's rate is reached: less where gathered K and V leave fewer blocks to merge.
 
-    Of a ring's 1,600 tokens 700 are the kernel's own and the rest is taken for merging: 1,600 at cp 2, 957 at cp 8. An
-    estimate.
+    Of the bundled ring's 800 tokens 700 are the kernel's own and the rest is taken for merging: 800 at cp 2, 729 at
+    cp 8. An estimate but for the ring itself.
     """
+    half = RING_HALF_TOKENS if candidate.engine.cp_methods else CHUNK_HALF_TOKENS
     if candidate.ring_ranks > 1 or candidate.engine.merges_gathered:
-        return CHUNK_HALF_TOKENS
+        return half
     others = candidate.layout.cp - 1
-    merging = (CHUNK_HALF_TOKENS - KERNEL_HALF_TOKENS) * min(GATHERED_MERGES, others) / others
+    merging = (half - KERNEL_HALF_TOKENS) * min(GATHERED_MERGES, others) / others
     return KERNEL_HALF_TOKENS + merging
 
 

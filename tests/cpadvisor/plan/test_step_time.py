@@ -99,7 +99,7 @@ def test_gathered_keys_are_merged_twice_and_those_of_a_ring_at_every_step(ring):
     # lengths grow with FLOP/s over bytes/s.
     gathered = replace(ring, cp_method="allgather")
     scale = ring.gpu.attention_forward_flops_per_s / ring.gpu.hbm_bytes_per_s / REFERENCE_INTENSITY
-    expected = (16_384 + 1600 * scale) / (16_384 + (700 + 900 * 2 / 7) * scale)
+    expected = (16_384 + 800 * scale) / (16_384 + (700 + 100 * 2 / 7) * scale)
     assert attention_efficiency(gathered) / attention_efficiency(ring) == pytest.approx(expected)
     two = replace(ring, layout=Layout(cp=2))
     assert attention_efficiency(replace(two, cp_method="allgather")) == attention_efficiency(two)

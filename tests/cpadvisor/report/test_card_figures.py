@@ -50,7 +50,9 @@ def test_f5_says_the_card_s_percentages_and_a_share_that_falls_with_the_length()
     for cp in (2, 4, 8):
         shares = [line["ring_share"] for line in lines if line["cp"] == cp]
         assert shares == sorted(shares, reverse=True)
-        assert all(0 < share < 0.05 for share in shares)
+        # 8,192 tokens over 8 ranks leave less attention a chunk than a message takes at least; the rest hides.
+        assert all(0 < share < 0.1 for share in shares)
+        assert all(share < 0.01 for share in shares[1:])
 
 
 def test_f6_lays_the_card_s_table_beside_the_first_choice():
