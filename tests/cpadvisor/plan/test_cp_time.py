@@ -57,9 +57,11 @@ def test_the_last_gradient_of_a_ring_comes_home_beside_nothing(ring, links_of):
 def test_gathered_keys_hide_behind_the_own_share_and_their_gradients_behind_nothing(ring, links_of):
     gathered = replace(ring, cp_method="allgather")
     links, whole = links_of(gathered), collective(512 * MIB, ranks=8)
-    assert cp_forward(gathered, links, LONG) == (0.0, pytest.approx(whole))
-    assert cp_forward(gathered, links, 8 * 1e-3) == (pytest.approx(whole - 1e-3), pytest.approx(1e-3))
-    assert cp_backward(gathered, links, LONG) == (pytest.approx(whole), pytest.approx(whole))
+    # K and V of 8 ranks, 512 MiB, read and written once to lie in order; their gradients as often again, twice.
+    ordering = 2 * 512 * MIB / gathered.gpu.hbm_bytes_per_s
+    assert cp_forward(gathered, links, LONG) == (pytest.approx(ordering), pytest.approx(whole))
+    assert cp_forward(gathered, links, 8 * 1e-3) == (pytest.approx(whole - 1e-3 + ordering), pytest.approx(1e-3))
+    assert cp_backward(gathered, links, LONG) == (pytest.approx(whole + 3 * ordering), pytest.approx(whole))
 
 
 def test_heads_are_exchanged_once_forward_and_twice_backward_and_packed_each_time(ring, links_of):
