@@ -17,9 +17,9 @@ Split = tuple[float, float]
 """Exposed and hidden seconds of one layer."""
 
 PACK_PASSES = 10
-"""Times that what is exchanged over heads crosses memory, packed by rank before and ordered by position after. Fitted on
-2 x H200, 32:8 heads, 32,768 tokens: 3.4 ms beyond the ideal, 1.4 of them on the links; at 16,384 it gives 1.73 ms, where
-1.66 were measured."""
+"""Times that what is exchanged over heads crosses memory, packed by rank before and ordered by position after. Fitted
+on 2 x H200, 32:8 heads, 32,768 tokens: 3.4 ms beyond the ideal, 1.4 of them on the links; at 16,384 tokens it gives
+1.73 ms, where 1.66 were measured."""
 ORDER_PASSES = 2
 """What is gathered is laid out in order, read and written once; in backward its gradients twice more. 2 x H200, cuDNN,
 32,768 tokens: 0.2 ms, where gathering took 0.4 ms longer than a ring."""
