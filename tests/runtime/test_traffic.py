@@ -92,26 +92,27 @@ class FakeEvent:
         return later.at_ms - self.at_ms
 
 
-def test_on_a_gpu_every_fifth_message_is_timed_on_its_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_every_eleventh_message_is_timed_on_its_own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    timings = [traffic.count(GROUP, {1: (torch.zeros(1),)}, on_gpu=True) for _ in range(11)]
-    assert [index + 1 for index, timing in enumerate(timings) if timing is not None] == [5, 10]
-    for timing, (out_s, in_s) in zip((timings[4], timings[9]), ((1.0, 1.5), (7.0, 8.0)), strict=True):
+    timings = [traffic.count(GROUP, {1: (torch.zeros(1),)}, on_gpu=True) for _ in range(24)]
+    assert [index + 1 for index, timing in enumerate(timings) if timing is not None] == [11, 22]
+    for timing, (out_s, in_s) in zip((timings[10], timings[21]), ((1.0, 1.5), (7.0, 8.0)), strict=True):
         assert timing is not None
         timing.posted(out_s)  # pyright: ignore[reportArgumentType]
         timing.arrived(in_s)  # pyright: ignore[reportArgumentType]
     sent = traffic.take(GROUP)
-    # 11 messages of (0.5 + 1.0) / 2 seconds.
-    assert (sent.messages, sent.wire_s()) == (11, pytest.approx(8.25))
+    # 24 messages of (0.5 + 1.0) / 2 seconds.
+    assert (sent.messages, sent.wire_s()) == (24, pytest.approx(18.0))
 
 
-def test_of_two_and_of_three_kinds_in_turn_each_is_timed_as_often_as_the_others(
+def test_of_all_messages_of_a_layer_each_is_timed_as_often_as_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    for kinds in (2, 3):
+    for ranks in range(2, 12):
+        kinds = 3 * (ranks - 1)
         timed = dict.fromkeys(range(kinds), 0)
-        for index in range(30 * kinds):
+        for index in range(6 * traffic.SAMPLED * kinds):
             if traffic.count(GROUP, {1: (torch.zeros(1),)}, on_gpu=True) is not None:
                 timed[index % kinds] += 1
         assert set(timed.values()) == {6}
