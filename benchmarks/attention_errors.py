@@ -1,4 +1,4 @@
-"""How far every method of context parallelism is off, on the GPUs of this machine, beside one kernel alone.
+"""How far ring, all-gather and Ulysses attention is off, on the GPUs of this machine, beside one kernel alone.
 
 `python -m benchmarks.attention_errors` prints relative L2 errors against float64 attention of the whole sequence: each
 kernel, each method, heads 8:8, 8:2 and 8:1 of 128, causal and packed, bf16 (float32 on CPU processes). Exit status 1

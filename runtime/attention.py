@@ -8,6 +8,7 @@ that neither kernels nor messages run twice. Shapes: B batch, S local sequence, 
 query heads, G key/value heads, D head size, N documents.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -68,6 +69,7 @@ def context_attention(
 ) -> tuple[Tensor, Tensor]:
     """`attend` with its place spelled out."""
     way = _Way(method, kv_group, heads_group, kernel, packed=documents_BN is not None)
+    way.check(q_BSHD, k_BSGD, documents_BN)
     results = [
         way.forward(q_BSHD[rows], k_BSGD[rows], v_BSGD[rows], documents)
         for rows, documents in _by_documents(documents_BN)
@@ -106,10 +108,27 @@ class _Way:
 
     def __init__(self, method: str, kv_group: str, heads_group: str, kernel: str, *, packed: bool) -> None:
         assert method in METHODS, f"method {method!r} is none of {', '.join(METHODS)}"
+        assert method != "none" or not (kv_group or heads_group), "a sequence that is whole has no groups"
         self._kv_group, self._heads_group = _group(kv_group), _group(heads_group)
         self._module: ModuleType = allgather if method == "allgather" else ring
         chosen = KERNELS[kernel]
         self._kernel: Kernel = (chosen.for_documents or chosen) if packed else chosen
+
+    def check(self, q_BSHD: Tensor, k_BSGD: Tensor, documents_BN: Tensor | None) -> None:
+        """Raise ValueError for heads that do not group, and for documents that are not those of the sequences."""
+        heads, kv_heads = q_BSHD.shape[2], k_BSGD.shape[2]
+        if heads % kv_heads:
+            raise ValueError(f"{heads} query heads do not share {kv_heads} K/V heads evenly")
+        if documents_BN is None:
+            return
+        if documents_BN.shape[0] != q_BSHD.shape[0]:
+            raise ValueError(f"documents of {documents_BN.shape[0]} sequences for a batch of {q_BSHD.shape[0]}")
+        groups = [group for group in (self._kv_group, self._heads_group) if group is not None]
+        tokens = q_BSHD.shape[1] * math.prod(map(dist.get_world_size, groups))
+        for starts in documents_BN.tolist():
+            if starts[0] != 0 or starts != sorted(starts) or starts[-1] > tokens:
+                rule = f"they ascend from 0 and none begins beyond {tokens} tokens"
+                raise ValueError(f"documents begin at {starts}: {rule}")
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, documents: Documents | None) -> tuple[Tensor, Tensor]:
         """Out and log-sum-exp of local shares."""
@@ -215,14 +234,12 @@ def _(
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q_BSHD, k_BSGD, v_BSGD, documents_BN, *ctx.place = inputs
-    # The documents lie on the host and stay there, also where what is saved is moved.
-    ctx.documents_BN = documents_BN
-    ctx.save_for_backward(q_BSHD, k_BSGD, v_BSGD, *output)
+    ctx.save_for_backward(q_BSHD, k_BSGD, v_BSGD, *output, documents_BN)
     ctx.mark_non_differentiable(output[1])
 
 
 def _differentiate(ctx: Any, dout_BSHD: Tensor, _dlse: Tensor | None) -> tuple[Tensor | None, ...]:
-    grads = context_attention_backward(dout_BSHD, *ctx.saved_tensors, ctx.documents_BN, *ctx.place)
+    grads = context_attention_backward(dout_BSHD, *ctx.saved_tensors, *ctx.place)
     return *grads, None, None, None, None, None
 
 

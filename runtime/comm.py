@@ -194,19 +194,30 @@ class GpuLane(Lane):
         self._device = device
         # Above the attention kernels: what a message needs of the multiprocessors must not queue behind them.
         self._stream = torch.cuda.Stream(device, priority=-1)
+        self._readers: set[torch.cuda.Stream] = set()
+        """Streams that waited for messages since the last one began."""
 
     _is_on_gpu = True
 
     def _begin(self, message: Message) -> Callable[[], None]:
         """On the lane's own stream, once what the current stream was told so far is done."""
         stream, timing = self._stream, message.timing
-        stream.wait_event(_current_stream(self._device).record_event())
+        # What arrived earlier may still be read, also by another stream than the one that sends now.
+        for reader in self._readers | {_current_stream(self._device)}:
+            stream.wait_event(reader.record_event())
+        self._readers.clear()
         on_its_way = _nothing if timing is None else lambda: timing.posted(stream)
         self.transport.exchange(message.outgoing, message.places, stream, on_its_way)
         if timing is not None:
             timing.arrived(stream)
         arrival = stream.record_event()
-        return lambda: _current_stream(self._device).wait_event(arrival)
+
+        def finish() -> None:
+            reader = _current_stream(self._device)
+            reader.wait_event(arrival)
+            self._readers.add(reader)
+
+        return finish
 
 
 _lanes: dict[tuple[str, str], Lane] = {}
@@ -230,6 +241,15 @@ def _make_lane(group: dist.ProcessGroup, device: torch.device, slots: int) -> La
         return Lane(group, Sends(group))
     on_engines = obstacle(group, device) is None
     return GpuLane(group, CopyEngine(group, device, slots=slots) if on_engines else Sends(group), device)
+
+
+def forget(group: dist.ProcessGroup) -> None:
+    """Drop the lanes of a group after an exception in the middle of an exchange; every rank has to do it.
+
+    Ranks may have begun different numbers of exchanges then, and the next one would take what was meant for another.
+    """
+    for key in [key for key in _lanes if key[0] == group.group_name]:
+        del _lanes[key]
 
 
 def obstacle(group: dist.ProcessGroup, device: torch.device) -> str | None:

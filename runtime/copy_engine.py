@@ -105,11 +105,14 @@ class CopyEngine:
         sources = self._size - 1 if sources > 1 else sources  # _place deals them out by distance
         if room_bytes <= self._room_bytes and sources <= self._sources:
             return
+        # The old memory goes first, and waits for its device as it goes: nobody still copies into it.
         self._memory = None
         self._known.clear()
-        self._room_bytes, self._sources = max(room_bytes, self._room_bytes), max(sources, self._sources)
-        size = _flags_bytes(self._size) + self._slots * self._sources * self._room_bytes
+        room_bytes, sources = max(room_bytes, self._room_bytes), max(sources, self._sources)
+        size = _flags_bytes(self._size) + self._slots * sources * room_bytes
+        self._room_bytes = self._sources = 0
         self._memory = _Shared(size, self._group, self._device)
+        self._room_bytes, self._sources = room_bytes, sources
 
     def _views(self, source: int, shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> tuple[Tensor, ...]:
         """The parts of a source in the current slot, one after the other."""

@@ -3,7 +3,7 @@
 Their inner functions are called, since they alone take a log-sum-exp from outside
 in backward. Those change between releases: what a call hands over is matched by
 name with what the function takes, and runtime.kernel_choice checks the numbers of
-a kernel before it is used. Shapes as in runtime.kernels.
+a kernel before it is used (those of its dense blocks). Shapes as in runtime.kernels.
 """
 
 import importlib

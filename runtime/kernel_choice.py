@@ -18,6 +18,7 @@ from runtime.flash_attention import (
     FLASH_ATTN_4_MODULE,
 )
 from runtime.kernels import CPU, CUDNN, FLASH, Kernel
+from runtime.merge import merge_
 
 HOPPER = (9, 0)
 
@@ -146,18 +147,38 @@ def _is_installed(module: str) -> bool:
 def _try_block(
     kernel: Kernel, device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int
 ) -> float:
-    """The worst relative error of a small block's results, causal and not, beside plain float32 arithmetic."""
+    """The worst relative error of a causal block's and of two merged blocks' results, beside plain float32 arithmetic.
+
+    The kernels of packed documents are not tried: no config packs yet.
+    """
     generator = torch.Generator(device).manual_seed(0)
     sizes = (heads, kv_heads, kv_heads, heads)
     shapes = [(1, TRIED_TOKENS, size, head_dim) for size in sizes]
     q, k, v, dout = (torch.randn(shape, generator=generator, device=device).to(dtype) for shape in shapes)
     errors: list[Tensor] = []
-    for causal in (True, False):
-        out, lse = kernel.forward(q, k, v, causal)
-        got = (out, lse, *kernel.backward(dout, q, k, v, out, lse, causal))
-        right = _plain(q, k, v, dout, causal)
+    for causal, compute in ((True, _in_one_block), (False, _in_two_blocks)):
+        got, right = compute(kernel, q, k, v, dout), _plain(q, k, v, dout, causal)
         errors += [_relative(value, truth) for value, truth in zip(got, right, strict=True)]
     return torch.stack(errors).max().item()  # NaN if any is
+
+
+def _in_one_block(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    """A causal block."""
+    out, lse = kernel.forward(q, k, v, True)
+    return out, lse, *kernel.backward(dout, q, k, v, out, lse, True)
+
+
+def _in_two_blocks(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, dout: Tensor) -> tuple[Tensor, ...]:
+    """All queries against either half of the keys, merged: what a ring asks of a kernel."""
+    parts = list(zip(k.chunk(2, dim=1), v.chunk(2, dim=1), strict=True))
+    (first_out, first_lse), other = (kernel.forward(q, *part, False) for part in parts)
+    running, lse = first_out.float().contiguous(), first_lse.contiguous()
+    merge_(running, lse, *other)
+    out = running.to(q.dtype)
+    grads = [kernel.backward(dout, q, *part, out, lse, False) for part in parts]
+    dq = grads[0][0].float() + grads[1][0].float()
+    dk, dv = (torch.cat([each[index] for each in grads], dim=1) for index in (1, 2))
+    return out, lse, dq, dk, dv
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool) -> tuple[Tensor, ...]:

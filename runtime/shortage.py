@@ -28,7 +28,8 @@ _PATTERNS = {
 """As torch 2.11 and 2.13 word them, each rounded to two decimals of its unit."""
 
 _OTHER_WORDS = re.compile(
-    r"CUDA error: out of memory|Cuda failure \d+ 'out of memory'|CU\w+_STATUS_ALLOC_FAILED|CUDA_ERROR_OUT_OF_MEMORY"
+    r"CUDA (?:driver )?error: out of memory|Cuda failure \d+ 'out of memory'|CU\w+_STATUS_ALLOC_FAILED"
+    r"|CUDA_ERROR_OUT_OF_MEMORY"
 )
 """What CUDA itself, NCCL, cuBLAS and cuDNN say when they, not torch's allocator, get no memory."""
 

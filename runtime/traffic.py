@@ -1,6 +1,7 @@
 """What the ranks that share a sequence send each other: bytes of all messages, seconds of a sample of them."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -56,7 +57,8 @@ class Traffic:
 
     messages: int = 0
     sent_bytes: int = 0
-    timings: list[Timing] = field(default_factory=lambda: list[Timing]())
+    timings: deque[Timing] = field(default_factory=lambda: deque[Timing](maxlen=256))
+    """The latest of the sample; where nobody looks, they do not pile up."""
 
     def wire_s(self) -> float | None:
         """Seconds of all messages on the wire, from those that were timed; the device has to be past them."""

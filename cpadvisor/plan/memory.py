@@ -17,6 +17,7 @@ from cpadvisor.plan.activations import (
     saved_token_bytes,
 )
 from cpadvisor.plan.advice import MemoryEstimate
+from cpadvisor.plan.attention_memory import lasting_buffers
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.units import MIB
 
@@ -168,7 +169,7 @@ def _attention_phase(candidate: Candidate) -> Terms:
     return {
         "recomputed_layer": (recomputed_token_bytes(candidate) - freed) * tokens,
         "attention_workspace": attention_token_bytes(candidate) * tokens,
-        "cp_buffers": float(cp_buffer_bytes(candidate)),
+        "cp_buffers": cp_buffer_bytes(candidate) - lasting_buffers(candidate) * tokens,
     }
 
 
@@ -185,7 +186,8 @@ def _root_reduction(candidate: Candidate) -> Terms:
 def _fixed_terms(candidate: Candidate) -> Terms:
     if candidate.gpu.is_cpu:
         return {"process": CPU_PROCESS_BYTES}
-    return {"context": CONTEXT_BYTES, "nccl": communicators(candidate) * COMMUNICATOR_BYTES}
+    terms = {"context": CONTEXT_BYTES, "nccl": communicators(candidate) * COMMUNICATOR_BYTES}
+    return terms | {"messages": lasting_buffers(candidate) * candidate.local_tokens}
 
 
 def communicators(candidate: Candidate) -> int:

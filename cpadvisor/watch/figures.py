@@ -14,7 +14,7 @@ RECENT_STEPS = 20
 WARM_STEPS = 2
 """Steps that a median leaves out: kernels are compiled and communicators connected in them."""
 
-_OUTSIDE_ALLOCATOR = ("context", "nccl", "allocator")
+_OUTSIDE_ALLOCATOR = ("context", "nccl", "messages", "allocator")
 
 
 class Figures:

@@ -29,7 +29,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "root_group",
     ),
     "fragments": ("allocator",),
-    "others": ("context", "nccl", "process"),
+    "others": ("context", "nccl", "messages", "process"),
 }
 """What the trainer measures by the planner's terms (plan/memory.py)."""
 

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 
 import torch
 
+from runtime import comm
 from runtime.bench.inputs import Inputs
 from runtime.bench.launch import RankError, Ranks
 from runtime.bench.variants import Variant
@@ -67,7 +68,7 @@ def _peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     torch.cuda.reset_peak_memory_stats(device)
     call()
     _wait(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return torch.cuda.max_memory_allocated(device) - before + comm.held_bytes()
 
 
 def turn(
@@ -111,6 +112,7 @@ def together(ranks: Ranks, variant: Variant, work: Callable[[], T]) -> list[T]:
     short = [rank for rank, (_, said) in enumerate(answers) if said]
     if not short:
         return [cast(T, found) for found, _ in answers]
+    comm.forget(ranks.group)
     gc.collect()
     if ranks.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -162,7 +162,7 @@ def existing(kind: str) -> frozenset[str]:
     if kind == "trace":
         return frozenset(emitted("plan/tree.py", {"_step": 0, "TraceStep": 9}))
     if kind == "doctor":
-        return frozenset(emitted("doctor/*.py", {"Diagnosis": 9, "_ok": 0}))
+        return frozenset(emitted("doctor/*.py", {"Diagnosis": 9, "_ok": 0, "_Words": 9}))
     if kind == "screen":
         from cpadvisor.tui.app import CpadvisorApp
 

@@ -180,6 +180,36 @@ def test_every_gradient_is_that_of_one_process_under_fsdp2_tp_checkpointing_and_
             assert error < 1e-5, f"{name} is off by {error:.1e}"
 
 
+@pytest.mark.parametrize(
+    ("documents", "told"),
+    [
+        ([[0, 5, 8]], "documents of 1 sequences for a batch of 2"),
+        ([[0, 40], [0, 8]], r"documents begin at \[0, 40\]: .* none begins beyond 8 tokens"),
+        ([[3, 8], [0, 8]], r"documents begin at \[3, 8\]: they ascend from 0"),
+        ([[0, 6, 5], [0, 5, 6]], r"documents begin at \[0, 6, 5\]"),
+    ],
+)
+def test_documents_that_are_not_those_of_the_sequences_are_refused(documents, told):
+    q, k, v = (torch.randn(2, 8, heads, HEAD_DIM) for heads in (HEADS, KV_HEADS, KV_HEADS))
+    with pytest.raises(ValueError, match=told):
+        attend(q, k, v, torch.tensor(documents), WHOLE)
+
+
+def test_heads_that_do_not_group_are_refused():
+    q, k, v = (torch.randn(1, 8, heads, HEAD_DIM) for heads in (3, 2, 2))
+    with pytest.raises(ValueError, match="3 query heads do not share 2 K/V heads evenly"):
+        attend(q, k, v, None, WHOLE)
+
+
+def test_documents_that_change_between_forward_and_backward_are_noticed():
+    q, k, v = (torch.randn(1, 8, heads, HEAD_DIM, requires_grad=True) for heads in (HEADS, KV_HEADS, KV_HEADS))
+    documents = torch.tensor([[0, 5]])
+    out, _ = attend(q, k, v, documents, WHOLE)
+    documents[0, 1] = 3
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
 @pytest.mark.parametrize("documents", [None, torch.tensor([[0, 5]])], ids=["one document", "packed"])
 def test_the_operator_is_sound_for_autograd_and_tracing(documents):
     shapes = [(1, 8, heads, HEAD_DIM) for heads in (HEADS, KV_HEADS, KV_HEADS)]

@@ -157,6 +157,15 @@ def test_a_package_of_another_version_alone_is_not_installed(monkeypatch: pytest
     assert kernel_choice._is_installed("json.decoder")
 
 
+def with_own_results(dout, q, k, v, out, lse, causal):
+    return CPU.block_backward(dout, q, k, v, *CPU.block_forward(q, k, v, causal), causal)
+
+
+def square_only(q, k, v, causal):
+    out, lse = CPU.block_forward(q, k, v, causal)
+    return (out, lse) if q.shape[1] == k.shape[1] else (torch.zeros_like(out), lse)
+
+
 def spoiled(**changes: Callable[..., Any]) -> Kernel:
     return dataclasses.replace(CPU, **changes)
 
@@ -197,9 +206,11 @@ SPOILED = {
     "dk of zero": spoiled(block_backward=with_gradient(1, torch.zeros_like)),
     "dv of the wrong sign": spoiled(block_backward=with_gradient(2, torch.neg)),
     "a late row of dv not a number": spoiled(
-        block_backward=with_gradient(2, lambda grad: grad.index_fill(1, torch.tensor([255]), torch.nan))
+        block_backward=with_gradient(2, lambda grad: grad.index_fill(1, torch.tensor([grad.shape[1] - 1]), torch.nan))
     ),
     "a log-sum-exp moved by a half": spoiled(block_forward=with_lse_moved),
+    "a backward with an output and log-sum-exp of its own": spoiled(block_backward=with_own_results),
+    "zeros where keys are fewer than queries": spoiled(block_forward=square_only),
     "no causal mask": spoiled(block_forward=without_mask),
     "a causal mask on full blocks": spoiled(block_forward=always_masked),
 }

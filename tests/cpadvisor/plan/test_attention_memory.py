@@ -3,10 +3,18 @@ from dataclasses import replace
 import pytest
 
 from cpadvisor.plan.activations import cp_buffer_bytes
-from cpadvisor.plan.attention_memory import CUDNN, FLASH_ATTN_4, attention_call, backward_workspace, cp_buffers
+from cpadvisor.plan.attention_memory import (
+    CUDNN,
+    FLASH_ATTN_4,
+    attention_call,
+    backward_workspace,
+    cp_buffers,
+    lasting_buffers,
+)
 from cpadvisor.plan.candidate import Candidate
 from cpadvisor.plan.engines import CPADVISOR
 from cpadvisor.plan.layout import Layout
+from cpadvisor.plan.memory import estimate_memory
 
 # Peaks of one forward and backward above q, k, v and the gradient of the output, in bytes a local token, with the
 # messages' own memory, on the rank that needed most: 2 x H200, torch 2.11.0+cu130, cuDNN 9.19.0, flash-attn 4.0.0b36,
@@ -82,6 +90,15 @@ def test_gathered_keys_are_held_whole_and_in_the_place_where_they_came(one):
         "received": 3 * 4096,
         "returning": 3 * 4096,
     }
+
+
+def test_places_of_messages_last_the_run_and_what_is_gathered_does_not(one, cpu):
+    assert lasting_buffers(shared(one, "ring", 2)) == 16_384
+    assert lasting_buffers(shared(one, "allgather", 4)) == 2 * 3 * 4096
+    assert lasting_buffers(shared(one, "ulysses", 2)) == 14_400
+    assert lasting_buffers(one) == lasting_buffers(replace(shared(one, "ring", 2), gpu=cpu)) == 0
+    estimate = estimate_memory(shared(one, "ring", 2), limit_bytes=80 * 2**30)
+    assert estimate.terms_bytes["messages"] == 8192 * 16_384, "whatever the instant"
 
 
 def test_exchanged_heads_are_held_gathered_and_in_the_place_where_they_came(one):
