@@ -37,8 +37,9 @@ class MemoryEstimate:
 
     @property
     def allocated_bytes(self) -> int:
-        """What the framework's allocator reports: the peak less context, NCCL's buffers and fragments."""
-        return self.peak_bytes - sum(self.terms_bytes.get(name, 0) for name in ("context", "nccl", "allocator"))
+        """What the framework's allocator reports: the peak less context, NCCL's buffers, messages and fragments."""
+        outside = ("context", "nccl", "messages", "allocator")
+        return self.peak_bytes - sum(self.terms_bytes.get(name, 0) for name in outside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
