@@ -279,3 +279,43 @@ def all_to_all(group: Any, exchanges: int) -> None:
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_on_streams_one_slot_is_enough_where_each_exchange_is_read_before_the_next(gpus: Ranks, ranks: int) -> None:
     gpus.run(ranks, all_to_all, 100, driver=StreamDriver())
+
+
+def read_by_one_stream_sent_by_another(group: Any) -> list[list[float]]:
+    lane, peer = gpu_lane(group, 1), 1 - group.rank
+    reader, sender, seen = Stream(), Stream(), []
+
+    def exchange(value: float) -> comm.Message:
+        return lane.start({peer: (torch.full((4,), value),)}, {peer: ((4,),)}, room_bytes=16)
+
+    def read_late(part: Tensor) -> None:
+        time.sleep(0.2)
+        seen.append(part.tolist())
+
+    _of_rank.stream = reader
+    (part,) = waited(exchange(1.0))[peer]
+    reader.enqueue(lambda: read_late(part))
+    _of_rank.stream = sender
+    waited(exchange(2.0))
+    sender.synchronize()
+    reader.synchronize()
+    return seen
+
+
+def test_on_streams_a_place_stays_while_another_stream_than_the_sender_s_reads_it(gpus: Ranks) -> None:
+    assert gpus.run(2, read_by_one_stream_sent_by_another, driver=StreamDriver()) == [[[1.0] * 4]] * 2
+
+
+def forget_and_send(rank: int, world: int) -> list[float]:
+    group = dist.new_group(list(range(world)))
+    assert isinstance(group, dist.ProcessGroup)
+    first, other = comm.lane(group, "keys and values", CPU), comm.lane(dist.group.WORLD, "keys and values", CPU)
+    comm.forget(group)
+    again = comm.lane(group, "keys and values", CPU)
+    assert again is not first and comm.lane(dist.group.WORLD, "keys and values", CPU) is other
+    (came,) = pass_on(again, torch.full((1,), float(rank))).wait().values()
+    return came[0].tolist()
+
+
+def test_a_group_that_was_forgotten_begins_anew_and_others_go_on(gloo_pool) -> None:
+    assert gloo_pool.run(2, forget_and_send) == [[1.0], [0.0]]

@@ -264,3 +264,27 @@ def ask(rank: int, world: int, driver: str, shared: str, variable: str, host: st
 def test_what_one_rank_lacks_all_of_them_hear_in_the_same_words(gloo_pool, lack, reason, odd_rank) -> None:
     found = {"driver": "Works", "shared": "Maps", "variable": "", "host": "node"} | lack
     assert gloo_pool.run(2, ask, *found.values(), odd_rank, timeout_s=30) == [reason] * 2
+
+
+def grown_after_a_failure(group: Group) -> tuple[int, int]:
+    engine = CopyEngine(group, CPU, slots=1)  # pyright: ignore[reportArgumentType]
+    incoming, like = {1 - group.rank: ((4,),)}, torch.empty(0)
+    engine.places(incoming, like, 16)
+    made = copy_engine._Shared
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copy_engine, "_Shared", no_memory)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            engine.places(incoming, like, 1024)
+        assert engine.held_bytes == 0
+        patch.setattr(copy_engine, "_Shared", made)
+        engine.places(incoming, like, 16)
+    return engine.held_bytes, group.rank
+
+
+def no_memory(*_: object) -> None:
+    raise RuntimeError("CUDA driver error: out of memory")
+
+
+def test_an_engine_that_found_no_memory_to_grow_holds_none_and_can_be_used_again(threads) -> None:
+    (first, _), (second, _) = threads(2, grown_after_a_failure)
+    assert first == second > 0
