@@ -177,7 +177,7 @@ def test_a_run_out_of_memory_is_given_every_knob_with_its_peak(tmp_path):
     )
     one = judged(run, view)["failure"]
     assert one.card == ("D1", "L3")
-    assert "predicted for this file: 61.2 GiB at the peak" in one.evidence
+    assert "predicted for this file: 61.3 GiB at the peak" in one.evidence
     assert one.mends[0].text.startswith(
         "write gradient_checkpointing: true and cpadvisor.recompute: {attention_saved: 32}"
     )
