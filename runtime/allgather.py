@@ -68,9 +68,8 @@ def _sent_home(whole_BTGD: Sequence[Tensor], place: Place, group: dist.ProcessGr
     }
     parts = next(iter(outgoing.values()))
     lane = comm.lane(group, "scattered gradients", parts[0].device, slots=1)
-    room_bytes = sum(part.numel() * part.element_size() for part in parts)
     shapes = dict.fromkeys(others, tuple(part.shape for part in parts))
-    return list(lane.start(outgoing, shapes, room_bytes=room_bytes).wait().values())
+    return list(lane.start(outgoing, shapes, room_bytes=comm.pair_bytes(parts[0])).wait().values())
 
 
 class Gathering:
@@ -83,7 +82,7 @@ class Gathering:
         self._message = lane.start(
             dict.fromkeys(others, self._own),
             dict.fromkeys(others, (k_BSGD.shape, v_BSGD.shape)),
-            room_bytes=2 * k_BSGD.numel() * k_BSGD.element_size(),
+            room_bytes=comm.pair_bytes(k_BSGD),
         )
 
     def whole(self) -> tuple[Tensor, Tensor]:

@@ -140,6 +140,8 @@ def _nothing() -> None:
 class Lane:
     """One kind of message over a group: at most one exchange under way, the next one after it."""
 
+    _is_on_gpu = False
+
     def __init__(self, group: dist.ProcessGroup, transport: Transport) -> None:
         self.group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
@@ -161,8 +163,6 @@ class Lane:
         message = kind(sent, places, timing)
         message.finish = self._begin(message)
         return message
-
-    _is_on_gpu = False
 
     def _begin(self, message: Message) -> Callable[[], None]:
         assert isinstance(self.transport, Sends), "CPU processes send and receive"
@@ -189,6 +189,8 @@ def _current_stream(device: torch.device) -> torch.cuda.Stream:
 class GpuLane(Lane):
     """A lane with a stream of its own."""
 
+    _is_on_gpu = True
+
     def __init__(self, group: dist.ProcessGroup, transport: Transport, device: torch.device) -> None:
         super().__init__(group, transport)
         self._device = device
@@ -196,8 +198,6 @@ class GpuLane(Lane):
         self._stream = torch.cuda.Stream(device, priority=-1)
         self._readers: set[torch.cuda.Stream] = set()
         """Streams that waited for messages since the last one began."""
-
-    _is_on_gpu = True
 
     def _begin(self, message: Message) -> Callable[[], None]:
         """On the lane's own stream, once what the current stream was told so far is done."""
@@ -241,6 +241,11 @@ def _make_lane(group: dist.ProcessGroup, device: torch.device, slots: int) -> La
         return Lane(group, Sends(group))
     on_engines = obstacle(group, device) is None
     return GpuLane(group, CopyEngine(group, device, slots=slots) if on_engines else Sends(group), device)
+
+
+def pair_bytes(share: Tensor) -> int:
+    """Bytes of K and V of a share, or of their gradients: the most that one rank sends another at once."""
+    return 2 * share.numel() * share.element_size()
 
 
 def forget(group: dist.ProcessGroup) -> None:

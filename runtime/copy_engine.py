@@ -5,8 +5,7 @@ runs beside them and queue behind it. Here each rank owns the places of a lane i
 symmetric memory, which every rank of the group has mapped; a sender writes
 straight into the place at the other end. Two counters guard the places of a pair:
 the owner sets one when a place is free for exchange n, the sender the other when
-it is full.
-NVLink multicast is not needed.
+it is full. NVLink multicast is not needed.
 """
 
 import math

@@ -224,7 +224,8 @@ def _cudnn_warning(built: tuple[int, int, int], loaded: int, path: str | None) -
     )
 
 
-CUDNN_OVER_FLASH = 549.0 / 325.0
+_TFLOPS = {candidate.kernel.name: candidate.tflops for candidate in CANDIDATES}
+CUDNN_OVER_FLASH = _TFLOPS[CUDNN.name] / _TFLOPS[FLASH.name]
 
 
 def _cudnn_path(maps: str) -> str | None:

@@ -32,7 +32,7 @@ class Output:
         """Fold in the blocks of some queries and these keys."""
         for block in met:
             queries, keys = block.queries, block.keys
-            part = self._kernel.forward(self._q[:, queries], k_BTGD[:, keys], v_BTGD[:, keys], False, ())
+            part = self._kernel.forward(self._q[:, queries], k_BTGD[:, keys], v_BTGD[:, keys], False)
             merge_(self._out[:, queries], self._lse_BHS[:, :, queries], *part)
 
     def result(self) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ class Travelling:
     def __init__(self, k_BSGD: Tensor, v_BSGD: Tensor, place: Place, group: dist.ProcessGroup) -> None:
         self._place = place
         self._shape = k_BSGD.shape
-        self._room_bytes = 2 * k_BSGD.numel() * k_BSGD.element_size()
+        self._room_bytes = comm.pair_bytes(k_BSGD)
         self._lane = comm.lane(group, "keys and values", k_BSGD.device)
         self._message = self._pass_on(k_BSGD, v_BSGD, source=place.rank)
 
@@ -84,7 +84,7 @@ class Returning:
     def __init__(self, k_BSGD: Tensor, place: Place, group: dist.ProcessGroup) -> None:
         self._place = place
         self._shape = k_BSGD.shape
-        self._room_bytes = 2 * k_BSGD.numel() * k_BSGD.element_size()
+        self._room_bytes = comm.pair_bytes(k_BSGD)
         self._lane = comm.lane(group, "gradients", k_BSGD.device)
         self._message: comm.Message | None = None
 

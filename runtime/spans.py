@@ -4,8 +4,9 @@ Once K and V of the whole sequence lie here, a kernel of packed documents comput
 all that a rank has to: its early chunk is one document of queries, its late chunk
 another, each with all keys up to its end (or, with packed documents, from the
 beginning of its own). Keys that two spans share are laid out twice. No partial
-results are merged, and a pass is one call, whatever the number of ranks. Shapes: B batch, S
-local queries, T keys of the whole sequence, N and M queries and keys one after the other.
+results are merged, and a pass is one call, whatever the number of ranks. Shapes: B
+batch, S local queries, T keys of the whole sequence, N and M queries and keys one
+after the other.
 """
 
 from collections.abc import Sequence
